@@ -1,0 +1,1 @@
+"""Readers of document files, one format each."""

@@ -1,0 +1,1 @@
+"""Dense fine-tuning on labelled tasks."""

@@ -1,0 +1,1 @@
+"""Stock transformers architectures, run on packed batches."""

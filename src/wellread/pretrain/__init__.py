@@ -1,0 +1,1 @@
+"""Pre-training: optimisers, loop, checkpoints."""

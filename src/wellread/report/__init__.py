@@ -1,0 +1,1 @@
+"""The report page, metrics.json and the model card."""

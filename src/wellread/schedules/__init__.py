@@ -1,0 +1,1 @@
+"""How settings change over the steps."""

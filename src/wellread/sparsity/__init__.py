@@ -1,0 +1,1 @@
+"""Sparse weights: patterns, linear layers, densify, FLOP accounting."""

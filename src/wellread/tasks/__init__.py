@@ -1,0 +1,1 @@
+"""Labelled tasks: formats, derivation, checks."""

@@ -1,0 +1,1 @@
+"""Text to token ids: tokenizer, token store, packed batches."""
