@@ -1,0 +1,251 @@
+"""The Python API: build a recipe, open what it left, predict with it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wellread import __version__, files, pipeline, recipe
+from wellread import run as engine
+from wellread.errors import ArtefactError, UserError
+from wellread.progress import say
+
+OUTPUTS = ("report.html", "model_card.md")
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn", "lxml", "rensa")
+
+
+def run(
+    recipe_path: str | Path,
+    *,
+    out: str | Path | None = None,
+    until: str | None = None,
+    allow_overlap: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Build everything in a recipe that is not up to date, and continue what was interrupted.
+
+    Args:
+        recipe_path: a TOML recipe, or the name of one that comes along ("quickstart").
+        out: the run folder; default ``runs/NAME``.
+        until: last kind of stage to build (one of ``wellread.pipeline.KINDS``); default all.
+        allow_overlap: pre-train on documents that stand in a task's dev or test set; the report says so.
+        quiet: print no progress.
+
+    Returns:
+        The run, for predictions and scores.
+
+    Raises:
+        UserError: bad recipe, bad data, or no room; what is finished stays, and the same call continues.
+    """
+    path = find_recipe(recipe_path)
+    settings = recipe.load(path)
+    folder = Path(out) if out else Path("runs") / settings.name
+    began = time.time()
+    use_threads(settings.threads)
+    context = pipeline.Context(settings, path.parent, folder, allow_overlap, quiet)
+    outcome = engine.execute(pipeline.stages(context, until), folder, quiet=quiet)
+    if outcome.built or not (folder / "run.json").exists():
+        files.write_bytes(folder / "recipe.toml", path.read_bytes())
+        files.write_json(folder / "run.json", provenance(path, settings, began, outcome))
+    _publish(folder)
+    if not quiet:
+        say(
+            f"{len(outcome.built)} stage(s) built, {len(outcome.fresh)} up to date, "
+            f"{time.time() - began:.0f} s: {folder}"
+        )
+    return Run(folder)
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a run folder that :func:`run` made.
+
+    Raises:
+        ArtefactError: there is no run in this folder.
+    """
+    if not (Path(folder) / engine.STAGES).is_dir():
+        raise ArtefactError(
+            "no run in this folder", where=str(folder), fix="give the folder that `wellread run` printed"
+        )
+    return Run(Path(folder))
+
+
+class Run:
+    """What a recipe left: scores, models, predictions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @cached_property
+    def recipe(self) -> recipe.Recipe:
+        """The recipe that was run."""
+        return recipe.load(self.folder / "recipe.toml")
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every score: records of task, split, model, start, sparsity, pattern, labels, seed, metric, value."""
+        return files.read_json(engine.stage_folder(self.folder, "evaluate") / "metrics.json")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Means, spreads and intervals by task."""
+        return files.read_json(engine.stage_folder(self.folder, "evaluate") / "summary.json")
+
+    @property
+    def report(self) -> Path:
+        """The report page."""
+        return self.folder / "report.html"
+
+    def model(self, task: str | None = None, variant: str | None = None) -> Path:
+        """Folder of the fine-tuned model of a task, or of the pre-trained model.
+
+        Args:
+            task: name of a task; None for the pre-trained model.
+            variant: which model; default the main one.
+
+        Raises:
+            UserError: the run has no such task or variant, or it has not been built.
+        """
+        variant = variant or self.recipe.variant_names()[0]
+        _one_of(variant, (*self.recipe.variant_names(), pipeline.RANDOM), "variant")
+        if task is None:
+            name = f"pretrain/{variant}"
+        else:
+            _one_of(task, tuple(self.recipe.tasks), "task")
+            name = f"finetune/{task}/{variant}"
+        folder = engine.stage_folder(self.folder, name)
+        if not (folder / "model").is_dir():
+            raise ArtefactError("not built yet", where=str(folder), fix="`wellread run` the recipe first")
+        return folder / "model"
+
+    def predict(self, task: str, texts: Iterable[Any], variant: str | None = None) -> list[dict[str, Any]]:
+        """Predict labels for texts.
+
+        Args:
+            task: name of a task of the run.
+            texts: strings, pairs of strings, or (for tag tasks) lists of words.
+            variant: which model; default the main one.
+
+        Returns:
+            One dictionary a text: "label" and "probability", "labels", "score" or "spans" by kind of task.
+        """
+        return list(self.stream(task, texts, variant))
+
+    def stream(self, task: str, texts: Iterable[Any], variant: str | None = None) -> Iterator[dict[str, Any]]:
+        """As :meth:`predict`, in bounded memory, as the texts come."""
+        from wellread.serve.predict import Predictor
+
+        yield from Predictor.load(self.model(task, variant)).predict(texts)
+
+    def verify(self) -> list[str]:
+        """Every difference between the run's files and their manifests; empty when intact."""
+        found = []
+        manifests = sorted((self.folder / engine.STAGES).rglob(files.MANIFEST))
+        for manifest in manifests:
+            if ".partial" not in manifest.as_posix():
+                found += files.problems(manifest.parent)
+        if not manifests:
+            found.append(f"{self.folder}: no committed stage")
+        for name in OUTPUTS:
+            copy, original = self.folder / name, engine.stage_folder(self.folder, "report") / name
+            if original.exists() and (not copy.exists() or copy.read_bytes() != original.read_bytes()):
+                found.append(f"{copy}: differs from {original}")
+        return list(dict.fromkeys(found))
+
+
+def use_threads(threads: int | None) -> None:
+    """Set the CPU threads of every library that will be loaded; default all cores."""
+    import torch
+
+    count = threads or pipeline.cores()
+    torch.set_num_threads(count)
+    os.environ["RAYON_NUM_THREADS"] = str(count)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def recipes_folder() -> Path:
+    """Where the recipes that come along lie: in the installed package, or beside the sources."""
+    inside = Path(__file__).parent / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def find_recipe(given: str | Path) -> Path:
+    """A recipe by path, or by name among those that come along."""
+    path = Path(given)
+    named = recipes_folder() / f"{given}.toml"
+    return named if not path.exists() and named.exists() else path
+
+
+def provenance(path: Path, settings: recipe.Recipe, began: float, outcome: engine.Outcome) -> dict[str, Any]:
+    """Where a result comes from: recipe, code, libraries, machine, time."""
+    import psutil
+    import torch
+
+    return {
+        "recipe": {"name": settings.name, "sha256": files.sha256_file(path)},
+        "wellread": __version__,
+        "commit": _commit(),
+        "code": {
+            name: engine.code_hash(name) for name in ("corpus", "tokens", "models", "pretrain", "finetune")
+        },
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "cores": pipeline.cores(),
+            "threads": torch.get_num_threads(),
+            "memory_bytes": psutil.virtual_memory().total,
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        "seconds": round(time.time() - began, 1),
+        "built": outcome.built,
+        "up_to_date": outcome.fresh,
+    }
+
+
+def _publish(folder: Path) -> None:
+    """Put copies of the report, the card and the scores at the top of the run folder."""
+    for stage, name in (("report", "report.html"), ("report", "model_card.md"), ("evaluate", "metrics.json")):
+        source = engine.stage_folder(folder, stage) / name
+        if source.exists():
+            files.write_bytes(folder / name, source.read_bytes())
+
+
+def _one_of(name: str, known: tuple[str, ...], what: str) -> None:
+    if name not in known:
+        raise UserError(f"the run has no {what} {name!r}", fix=f"one of: {', '.join(known) or 'none'}")
+
+
+def _commit() -> str | None:
+    """The code's git commit, with "+changes" where files differ from it; None outside a checkout."""
+    git = shutil.which("git")
+    root = Path(__file__).parents[2]
+    if not git or not (root / ".git").exists():
+        return None
+    head = subprocess.run([git, "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    changes = subprocess.run(
+        [git, "status", "--porcelain", "src"], cwd=root, capture_output=True, text=True, check=False
+    )
+    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "") or None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()

@@ -1,0 +1,353 @@
+"""The stages of a recipe, in order: what each reads, what it depends on, which function does it.
+
+corpus -> tasks/* -> selection -> tokenizer -> tokens -> pretrain/* -> finetune/*/*, rivals/* -> evaluate -> report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wellread.recipe import Recipe
+from wellread.run import Stage, stage_folder
+
+# The order in which a run goes through its kinds of stages; also what `until` may name.
+KINDS = (
+    "corpus",
+    "tasks",
+    "selection",
+    "tokenizer",
+    "tokens",
+    "pretrain",
+    "finetune",
+    "rivals",
+    "evaluate",
+    "report",
+)
+RANDOM = "random"  # the model name of fine-tuning without pre-training
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all stages of a run share: recipe, folders and switches."""
+
+    recipe: Recipe
+    base: Path  # relative paths of the recipe start here
+    run: Path
+    allow_overlap: bool = False
+    quiet: bool = False
+
+    def folder(self, name: str) -> Path:
+        """Where the stage of this name leaves its result."""
+        return stage_folder(self.run, name)
+
+
+def stages(context: Context, until: str | None = None) -> list[Stage]:
+    """All stages of the recipe, up to and including those of kind ``until``.
+
+    Raises:
+        UserError: an input file of the corpus or of a task is missing.
+    """
+    found: list[Stage] = [_corpus(context)]
+    tasks = [_task(context, name) for name in context.recipe.tasks]
+    found += [*tasks, _selection(context), _tokenizer(context), _tokens(context)]
+    found += [_pretrain(context, variant) for variant in context.recipe.variant_names()]
+    units = list(_finetunes(context)) + [_rivals(context, name) for name in context.recipe.tasks]
+    found += units
+    if tasks:
+        found.append(_evaluate(context, [stage.name for stage in units]))
+    found.append(_report(context, [stage.name for stage in found]))
+    last = KINDS.index(until) if until else len(KINDS) - 1
+    return [stage for stage in found if KINDS.index(stage.name.split("/")[0]) <= last]
+
+
+def _corpus(context: Context) -> Stage:
+    from wellread.corpus.prepare import prepare, source_files
+
+    settings = context.recipe.corpus
+    used = settings.model_dump(mode="json", exclude={"validation", "on_overlap"})
+    return Stage(
+        name="corpus",
+        build=lambda folder: _drop(prepare(settings, context.base, folder, quiet=context.quiet)),
+        settings=used,
+        files=tuple(source_files(settings, context.base)),
+        code=("corpus",),
+    )
+
+
+def _task(context: Context, name: str) -> Stage:
+    from wellread.tasks.build import build, source_files
+
+    settings = context.recipe.tasks[name]
+    used = settings.model_dump(mode="json", exclude={"budgets", "finetune"})
+    derived = settings.derive is not None
+    documents = context.folder("corpus") / "documents.jsonl.zst" if derived else None
+    return Stage(
+        name=f"tasks/{name}",
+        build=lambda folder: _drop(
+            build(name, settings, documents, context.base, folder, context.recipe.seed)
+        ),
+        settings={"name": name, "seed": context.recipe.seed, **used},
+        inputs=("corpus",) if derived else (),
+        files=tuple(source_files(settings, context.base, f"tasks.{name}")),
+        code=("tasks", "corpus/documents"),
+    )
+
+
+def _selection(context: Context) -> Stage:
+    from wellread.corpus.leakage import select
+
+    recipe = context.recipe
+    settings = {
+        "validation": recipe.corpus.validation,
+        "on_overlap": recipe.corpus.on_overlap,
+        "allow_overlap": context.allow_overlap,
+        "seed": recipe.seed,
+    }
+    return Stage(
+        name="selection",
+        build=lambda folder: _drop(
+            select(
+                context.folder("corpus") / "documents.jsonl.zst",
+                {name: context.folder(f"tasks/{name}") for name in recipe.tasks},
+                folder,
+                **settings,
+            )
+        ),
+        settings=settings,
+        inputs=("corpus", *(f"tasks/{name}" for name in recipe.tasks)),
+        code=("corpus/leakage", "corpus/documents"),
+    )
+
+
+def selected_texts(context: Context, split: str) -> Iterator[tuple[str, str]]:
+    """(id, text) of the documents chosen for ``split`` ("train" or "valid"), in corpus order."""
+    from wellread.corpus import documents
+
+    ids = (context.folder("selection") / f"{split}_ids.txt").read_text("utf-8").splitlines()
+    wanted = set(ids)
+    for document in documents.read(context.folder("corpus") / "documents.jsonl.zst"):
+        if document.id in wanted:
+            yield document.id, document.text
+
+
+def _tokenizer(context: Context) -> Stage:
+    def build(folder: Path) -> None:
+        from wellread.tokens import fertility, tokenizer
+
+        recipe = context.recipe
+        main = recipe.model_for(recipe.variant_names()[0])
+        texts = (text for _, text in selected_texts(context, "train"))
+        longest = max(recipe.model_for(name).max_length for name in recipe.variant_names())
+        tokenizer.train(
+            texts, recipe.tokenizer, folder, causal=main.causal, max_length=longest, quiet=context.quiet
+        )
+        fertility.report(folder, (text for _, text in selected_texts(context, "valid")), folder)
+
+    recipe = context.recipe
+    models = [recipe.model_for(name) for name in recipe.variant_names()]
+    return Stage(
+        name="tokenizer",
+        build=build,
+        settings={
+            "tokenizer": recipe.tokenizer.model_dump(mode="json"),
+            "causal": models[0].causal,
+            "max_length": max(model.max_length for model in models),
+        },
+        inputs=("corpus", "selection"),
+        code=("tokens/tokenizer", "tokens/fertility"),
+    )
+
+
+def _tokens(context: Context) -> Stage:
+    def build(folder: Path) -> None:
+        from wellread.tokens import store
+
+        for split in ("train", "valid"):
+            total = sum(1 for _ in (context.folder("selection") / f"{split}_ids.txt").open())
+            store.build(
+                selected_texts(context, split),
+                context.folder("tokenizer"),
+                folder / split,
+                processes=context.recipe.threads or cores(),
+                total=total,
+                quiet=context.quiet,
+            )
+
+    return Stage(
+        name="tokens",
+        build=build,
+        settings={},
+        inputs=("corpus", "selection", "tokenizer"),
+        code=("tokens/store",),
+    )
+
+
+def _pretrain(context: Context, variant: str) -> Stage:
+    recipe = context.recipe
+    model, settings = recipe.model_for(variant), recipe.pretrain_for(variant)
+
+    def build(folder: Path) -> None:
+        from wellread.pretrain.loop import pretrain
+
+        pretrain(
+            model,
+            settings,
+            tokens=context.folder("tokens"),
+            tokenizer=context.folder("tokenizer"),
+            folder=folder,
+            seed=recipe.seed,
+            quiet=context.quiet,
+        )
+
+    return Stage(
+        name=f"pretrain/{variant}",
+        build=build,
+        settings={
+            "model": model.model_dump(mode="json"),
+            "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+            "seed": recipe.seed,
+        },
+        inputs=("tokenizer", "tokens"),
+        files=tuple(sorted(Path(context.base, model.start).rglob("*.safetensors"))) if model.start else (),
+        code=("pretrain", "objectives", "schedules", "models", "sparsity", "tokens/packing", "tokens/batch"),
+    )
+
+
+def _finetunes(context: Context) -> Iterator[Stage]:
+    """Fine-tuning of every variant on every task, and once a task without pre-training."""
+    main = context.recipe.variant_names()[0]
+    for task in context.recipe.tasks:
+        for variant in context.recipe.variant_names():
+            if "pretrained" in context.recipe.finetune_for(task, variant).starts:
+                yield _finetune(context, task, variant, "pretrained", variant)
+        if RANDOM in context.recipe.finetune_for(task, main).starts:
+            yield _finetune(context, task, main, RANDOM, RANDOM)
+
+
+def _finetune(context: Context, task: str, variant: str, start: str, name: str) -> Stage:
+    recipe = context.recipe
+    settings, model = recipe.finetune_for(task, variant), recipe.model_for(variant)
+
+    def build(folder: Path) -> None:
+        from wellread.finetune import grid
+
+        grid.run(
+            context.folder(f"tasks/{task}"),
+            context.folder(f"pretrain/{variant}") / "model" if start == "pretrained" else model,
+            context.folder("tokenizer"),
+            settings,
+            recipe.tasks[task].budgets,
+            folder,
+            task_name=task,
+            model_name=name,
+            start_name=start,
+            quiet=context.quiet,
+        )
+
+    used: dict[str, Any] = {
+        "finetune": settings.model_dump(mode="json", exclude={"starts"}),
+        "budgets": list(recipe.tasks[task].budgets),
+        "start": start,
+    }
+    inputs: tuple[str, ...] = ("tokenizer", f"tasks/{task}")
+    if start == "pretrained":
+        inputs += (f"pretrain/{variant}",)
+    else:
+        used["model"] = model.model_dump(mode="json")
+    return Stage(
+        name=f"finetune/{task}/{name}",
+        build=build,
+        settings=used,
+        inputs=inputs,
+        code=("finetune", "models", "schedules", "tasks/subset", "tasks/read", "evaluate/metrics"),
+    )
+
+
+def _rivals(context: Context, task: str) -> Stage:
+    recipe = context.recipe
+
+    def build(folder: Path) -> None:
+        from wellread.evaluate.rivals import run_rivals
+        from wellread.tasks.read import read_task
+
+        run_rivals(
+            read_task(context.folder(f"tasks/{task}"), task),
+            recipe.evaluate.rivals,
+            recipe.tasks[task].budgets,
+            recipe.finetune.seeds,
+            folder,
+            quiet=context.quiet,
+        )
+
+    return Stage(
+        name=f"rivals/{task}",
+        build=build,
+        settings={
+            "rivals": list(recipe.evaluate.rivals),
+            "budgets": list(recipe.tasks[task].budgets),
+            "seeds": list(recipe.finetune.seeds),
+        },
+        inputs=(f"tasks/{task}",),
+        code=("evaluate/rivals", "evaluate/metrics", "tasks/subset", "tasks/read"),
+    )
+
+
+def _evaluate(context: Context, units: list[str]) -> Stage:
+    recipe = context.recipe
+
+    def build(folder: Path) -> None:
+        from wellread.evaluate.summary import summarise
+
+        models = {}
+        for variant in recipe.variant_names():
+            sparsity = recipe.pretrain_for(variant).sparsity
+            models[variant] = {
+                "sparsity": sparsity.level,
+                "pattern": sparsity.pattern if sparsity.level else "dense",
+            }
+        summarise(
+            {task: context.folder(f"tasks/{task}") for task in recipe.tasks},
+            [unit for name in units for unit in sorted((context.folder(name) / "units").iterdir())],
+            models,
+            recipe.evaluate.bootstrap,
+            folder,
+            recipe.seed,
+        )
+
+    return Stage(
+        name="evaluate",
+        build=build,
+        settings={"bootstrap": recipe.evaluate.bootstrap, "seed": recipe.seed},
+        inputs=(*(f"tasks/{task}" for task in recipe.tasks), *units),
+        code=("evaluate",),
+    )
+
+
+def _report(context: Context, before: list[str]) -> Stage:
+    def build(folder: Path) -> None:
+        from wellread.report import card, page
+
+        page.write(context.run, folder)
+        card.write(context.run, folder)
+
+    return Stage(
+        name="report",
+        build=build,
+        settings=context.recipe.model_dump(mode="json"),
+        inputs=tuple(before),
+        code=("report",),
+    )
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _drop(_: object) -> None:
+    """Stages return nothing; what their functions hand back is in the folder too."""
