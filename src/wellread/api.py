@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from wellread import __version__, files, pipeline, recipe
-from wellread import run as engine
+from wellread import stages as engine
 from wellread.errors import ArtefactError, UserError
 from wellread.progress import say
 
-OUTPUTS = ("report.html", "model_card.md")
+# Copies of stages' files at the top of the run folder, where people look first.
+OUTPUTS = {"report.html": "report", "model_card.md": "report", "metrics.json": "evaluate"}
+CHECKSUMS = "SHA256SUMS"  # of the files at the top of the run folder, as `sha256sum -c` reads it
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn", "lxml", "rensa")
 
 
@@ -93,7 +95,7 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """Every score: records of task, split, model, start, sparsity, pattern, labels, seed, metric, value."""
+        """Every score: task, split, model, start, sparsity, pattern, labels, seed, metric, value."""
         return files.read_json(engine.stage_folder(self.folder, "evaluate") / "metrics.json")
 
     @property
@@ -156,11 +158,7 @@ class Run:
                 found += files.problems(manifest.parent)
         if not manifests:
             found.append(f"{self.folder}: no committed stage")
-        for name in OUTPUTS:
-            copy, original = self.folder / name, engine.stage_folder(self.folder, "report") / name
-            if original.exists() and (not copy.exists() or copy.read_bytes() != original.read_bytes()):
-                found.append(f"{copy}: differs from {original}")
-        return list(dict.fromkeys(found))
+        return found + _wrong_checksums(self.folder)
 
 
 def use_threads(threads: int | None) -> None:
@@ -216,11 +214,27 @@ def provenance(path: Path, settings: recipe.Recipe, began: float, outcome: engin
 
 
 def _publish(folder: Path) -> None:
-    """Put copies of the report, the card and the scores at the top of the run folder."""
-    for stage, name in (("report", "report.html"), ("report", "model_card.md"), ("evaluate", "metrics.json")):
+    """Put copies of the report, the card and the scores at the top of the run folder, and checksums."""
+    for name, stage in OUTPUTS.items():
         source = engine.stage_folder(folder, stage) / name
         if source.exists():
             files.write_bytes(folder / name, source.read_bytes())
+    top = [folder / name for name in (*OUTPUTS, "recipe.toml", "run.json")]
+    lines = [f"{files.sha256_file(path)}  {path.name}\n" for path in top if path.exists()]
+    files.write_bytes(folder / CHECKSUMS, "".join(lines).encode())
+
+
+def _wrong_checksums(folder: Path) -> list[str]:
+    sums = folder / CHECKSUMS
+    if not sums.exists():
+        return [f"{sums}: missing"]
+    found = []
+    for line in sums.read_text("utf-8", errors="replace").splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not name or not path.is_file() or files.sha256_file(path) != expected:
+            found.append(f"{path}: missing or changed (SHA-256 differs)")
+    return found
 
 
 def _one_of(name: str, known: tuple[str, ...], what: str) -> None:

@@ -78,7 +78,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON whole or not at all; NaN and infinities are refused (``ValueError``)."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, _indented_json(value))
+
+
+def _indented_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
 def write_manifest(folder: Path, **facts: Any) -> dict[str, Any]:
@@ -95,6 +99,7 @@ def write_manifest(folder: Path, **facts: Any) -> dict[str, Any]:
             "bytes": path.stat().st_size,
         }
     manifest = {**facts, "files": files}
+    manifest["sha256"] = sha256_bytes(canonical_json(manifest))  # so that the manifest vouches for itself
     write_json(folder / MANIFEST, manifest)
     _fsync_folder(folder)
     return manifest
@@ -125,6 +130,10 @@ def problems(folder: Path) -> list[str]:
     manifest = read_manifest(folder)
     if manifest is None:
         return [f"{folder / MANIFEST}: missing or unreadable"]
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    spelling = (folder / MANIFEST).read_bytes() == _indented_json(manifest)
+    if not spelling or manifest.get("sha256") != sha256_bytes(canonical_json(rest)):
+        return [f"{folder / MANIFEST}: content changed"]
     found = []
     present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name, entry in manifest["files"].items():

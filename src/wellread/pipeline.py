@@ -1,6 +1,7 @@
 """The stages of a recipe, in order: what each reads, what it depends on, which function does it.
 
-corpus -> tasks/* -> selection -> tokenizer -> tokens -> pretrain/* -> finetune/*/*, rivals/* -> evaluate -> report
+corpus -> tasks/* -> selection -> tokenizer -> tokens -> pretrain/*
+       -> finetune/*/*, rivals/* -> evaluate -> report
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wellread.recipe import Recipe
-from wellread.run import Stage, stage_folder
+from wellread.stages import Stage, stage_folder
 
 # The order in which a run goes through its kinds of stages; also what `until` may name.
 KINDS = (

@@ -52,8 +52,8 @@ class CorpusSettings(Settings):
     )
     on_overlap: Literal["refuse", "exclude"] = Field(
         "refuse",
-        description="When a document's id or text stands in the dev or test set of a task: stop, or leave the "
-        "document out. Documents behind derived tasks are always left out.",
+        description="When a document's id or text stands in the dev or test set of a task: stop, or leave it "
+        "out. Documents behind derived tasks are always left out.",
     )
     text_field: str = Field("text", description="Column or key of the text in JSONL, CSV, TSV and Parquet.")
     id_field: str = Field(

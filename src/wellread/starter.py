@@ -1,0 +1,77 @@
+"""A first recipe for somebody's own text: ``wellread new``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from wellread import files
+from wellread.errors import UserError
+
+TEMPLATE = """\
+# What to build.  Every key and its default: docs/recipe.md.  Check it with `wellread plan {name}.toml`.
+name = "{name}"
+description = "A specialist model for my own text."
+
+[corpus]
+sources = {sources}      # files, folders, globs; .txt .jsonl .csv .tsv .parquet .xml, also .gz .xz .bz2 .zst
+languages = []           # keep documents of every language
+min_words = 20
+
+[tokenizer]
+vocab_size = 8192        # 16k to 32k for more than about 20 million words
+
+[model]
+layout = "modernbert"    # "llama" for a decoder
+layers = 4
+hidden = 256
+heads = 4
+max_length = 512
+
+[pretrain]
+epochs = 1               # more on small corpora: as long as the validation loss falls
+batch_tokens = 8192
+learning_rate = 4e-3
+
+[pretrain.sparsity]
+level = 0.0              # 0.75: three quarters of the weights stay zero until fine-tuning
+pattern = "unstructured"
+{tasks}
+[finetune]
+seeds = [0, 1, 2]
+"""
+
+TASK = """
+[tasks.{name}]
+path = {path}            # train/dev/test as .jsonl, .csv or .tsv; `wellread data check` looks for mistakes
+budgets = [100, "all"]   # numbers of training examples to try
+"""
+
+
+def write(name: str, text: list[str], tasks: list[Path]) -> Path:
+    """Write NAME.toml into the working folder.
+
+    Args:
+        name: of the run.
+        text: files, folders or globs of raw text.
+        tasks: folders with labelled files.
+
+    Raises:
+        UserError: the name is not usable, or the file is there already.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
+        raise UserError(
+            f"{name!r} cannot name a run", fix="use small letters, digits, '-', '_' and '.', a letter first"
+        )
+    path = Path(f"{name}.toml")
+    if path.exists():
+        raise UserError("the file is there already", where=str(path), fix="choose another name")
+    blocks = [TASK.format(name=_task_name(folder), path=json.dumps(str(folder))) for folder in tasks]
+    recipe = TEMPLATE.format(name=name, sources=json.dumps(text or ["pubmed-sample"]), tasks="".join(blocks))
+    files.write_bytes(path, recipe.encode())
+    return path
+
+
+def _task_name(folder: Path) -> str:
+    return re.sub(r"[^a-z0-9_.-]+", "-", folder.resolve().name.lower()).strip("-._") or "task"

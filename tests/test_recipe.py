@@ -1,0 +1,117 @@
+"""Recipes are strict, and each refusal says where and how to fix it."""
+
+import pytest
+
+from wellread import recipe, reference
+from wellread.api import recipes_folder
+from wellread.errors import RecipeError
+
+
+def minimal(**changes):
+    return {"name": "r", "corpus": {"sources": ["x"]}, **changes}
+
+
+BAD = {
+    "unknown key": ({"modle": {}}, "modle", "did you mean `model`"),
+    "unknown nested key": ({"model": {"hiden": 3}}, "model.hiden", "did you mean `hidden`"),
+    "unknown deep key": ({"pretrain": {"sparsity": {"lvl": 1}}}, "pretrain.sparsity.lvl", "did you mean"),
+    "missing name": ({"name": None}, "name", ""),
+    "bad name": ({"name": "../etc"}, "name", ""),
+    "no sources": ({"corpus": {"sources": []}}, "corpus.sources", ""),
+    "missing sources": ({"corpus": {}}, "corpus.sources", "required"),
+    "heads": ({"model": {"hidden": 100, "heads": 3}}, "model", "must divide"),
+    "odd head": ({"model": {"hidden": 9, "heads": 3}}, "model", "even"),
+    "negative rate": ({"pretrain": {"learning_rate": -1}}, "pretrain.learning_rate", ""),
+    "nan rate": ({"pretrain": {"learning_rate": float("nan")}}, "pretrain.learning_rate", ""),
+    "sparsity of one": ({"pretrain": {"sparsity": {"level": 1.0}}}, "pretrain.sparsity.level", ""),
+    "blocks that do not fit": (
+        {
+            "model": {"hidden": 100, "heads": 5},
+            "pretrain": {"sparsity": {"level": 0.5, "pattern": "block16"}},
+        },
+        "",
+        "multiples of 8",
+    ),
+    "batch below length": (
+        {"model": {"max_length": 512}, "pretrain": {"batch_tokens": 256}},
+        "",
+        "one sequence",
+    ),
+    "tokens and epochs": ({"pretrain": {"tokens": 5, "epochs": 1}}, "pretrain", "not both"),
+    "task without source": ({"tasks": {"t": {}}}, "tasks.t", "derive"),
+    "task with two sources": ({"tasks": {"t": {"derive": "review", "path": "x"}}}, "tasks.t", "derive"),
+    "unknown derivation": ({"tasks": {"t": {"derive": "sentense"}}}, "tasks.t.derive", "sentence-role"),
+    "bad budget": ({"tasks": {"t": {"path": "x", "budgets": [0]}}}, "tasks.t.budgets", ""),
+    "no seeds": ({"finetune": {"seeds": []}}, "finetune.seeds", ""),
+    "variant twice": ({"variants": [{"name": "a"}, {"name": "a"}]}, "", "given twice"),
+    "variant's unknown key": ({"variants": [{"name": "a", "model": {"hidn": 1}}]}, "hidn", "did you mean"),
+    "task's unknown finetune key": (
+        {"tasks": {"t": {"path": "x", "finetune": {"epoch": 1}}}},
+        "epoch",
+        "did you mean `epochs`",
+    ),
+    "objective that does not fit": ({"pretrain": {"objective": "clm"}}, "", "does not fit"),
+    "string for a table": ({"corpus": "x"}, "corpus", ""),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_recipes_are_refused_with_key_and_fix(case):
+    changes, key, words = BAD[case]
+    with pytest.raises(RecipeError) as caught:
+        recipe.parse(minimal(**changes))
+    assert key in caught.value.where
+    assert words in str(caught.value)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("content", "where", "words"),
+    [
+        (b"name = \n", ":1", "TOML"),
+        (b"a = 1\nb = [1,\n", "", "TOML"),
+        ("name = 'caf\u00e9'".encode("latin-1"), ":1", "UTF-8"),
+        (b"", "name", "required"),
+        ("\ufeffname = 'r'\n[corpus]\nsources = ['x']\n".encode("utf-16"), "", "UTF-8"),
+    ],
+)
+def test_bad_files_are_refused_with_line(tmp_path, content, where, words):
+    path = tmp_path / "r.toml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(path)
+    assert where in caught.value.where
+    assert words in str(caught.value)
+
+
+def test_missing_file_and_byte_order_mark(tmp_path):
+    with pytest.raises(RecipeError, match="no such recipe"):
+        recipe.load(tmp_path / "none.toml")
+    path = tmp_path / "bom.toml"
+    path.write_bytes(b"\xef\xbb\xbfname = 'r'\n[corpus]\nsources = ['x']\n")
+    assert recipe.load(path).name == "r"
+
+
+def test_variants_change_only_what_they_name():
+    settings = recipe.parse(
+        minimal(
+            pretrain={"learning_rate": 0.001, "sparsity": {"level": 0.5, "rescale": False}},
+            variants=[{"name": "dense", "pretrain": {"sparsity": {"level": 0.0}}}, {"name": "as-is"}],
+        )
+    )
+    assert settings.variant_names() == ("dense", "as-is")
+    dense = settings.pretrain_for("dense")
+    assert (dense.sparsity.level, dense.sparsity.rescale, dense.learning_rate) == (0.0, False, 0.001)
+    assert settings.pretrain_for("as-is").sparsity.level == 0.5
+    assert dense.objective == "mlm"
+
+
+@pytest.mark.parametrize("path", sorted(recipes_folder().glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_that_come_along_are_valid(path):
+    assert recipe.load(path).name == path.stem
+
+
+def test_every_key_is_documented_and_the_page_is_current():
+    assert "None" not in reference.page()
+    if reference.PAGE.exists():
+        assert reference.PAGE.read_text("utf-8") == reference.page()
