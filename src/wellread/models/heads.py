@@ -1,0 +1,99 @@
+"""The heads of the stock layouts, run on packed hidden states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from wellread.models.build import MODELS, build_config, dropouts, load_config, read_weights, seeded
+from wellread.models.packed import hidden_states
+from wellread.recipe import ModelSettings
+from wellread.tokens.batch import PackedBatch
+
+PROBLEMS: dict[str, Any] = {
+    "classify": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "regress": "regression",
+}
+
+
+def lm_logits(model: Any, hidden: Tensor) -> Tensor:
+    """Logits over the vocabulary for some rows of the hidden states: (N, d) -> (N, vocabulary)."""
+    layout = model.config.model_type
+    if layout == "modernbert":
+        return model.decoder(model.head(hidden))
+    if layout == "bert":
+        return model.cls(hidden)
+    return model.lm_head(hidden)
+
+
+def task_model(
+    start: Path | ModelSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    kind: Literal["classify", "multilabel", "regress", "tag"],
+    labels: tuple[str, ...],
+    dropout: float,
+    seed: int,
+) -> PreTrainedModel:
+    """A stock sequence or token classifier with a fresh head.
+
+    Args:
+        start: a checkpoint folder, or the architecture for random weights throughout.
+        tokenizer: of the model.
+        kind: of the task; ``tag`` labels tokens, the others whole sequences.
+        labels: names of the outputs, in order; ("score",) for ``regress``.
+        dropout: probability in every place where the layout has a dropout.
+        seed: of the weights that are not loaded.
+
+    Raises:
+        ArtefactError: the folder is missing, unsafe or damaged.
+    """
+    head: Literal["classify", "tag"] = "tag" if kind == "tag" else "classify"
+    if isinstance(start, ModelSettings):
+        config = _with_labels(build_config(start, tokenizer), kind, labels, dropout)
+        with seeded(seed):
+            return MODELS[head].from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    config = _with_labels(load_config(start), kind, labels, dropout)
+    with seeded(seed):
+        return read_weights(start, head, config)[0]
+
+
+def sequence_logits(model: Any, batch: PackedBatch) -> Tensor:
+    """What the stock sequence classifier gives: (S, labels)."""
+    layout = model.config.model_type
+    hidden = hidden_states(model, batch)
+    begins, ends = batch.cu_seqlens[:-1].long(), batch.cu_seqlens[1:].long()
+    if layout == "modernbert":
+        if model.config.classifier_pooling == "cls":
+            pooled = hidden[begins]
+        else:
+            pooled = torch.stack([part.mean(0) for part in hidden.split(batch.lengths)])
+        return model.classifier(model.drop(model.head(pooled)))
+    if layout == "bert":
+        return model.classifier(model.dropout(model.bert.pooler(hidden[begins][:, None])))
+    return model.score(hidden[ends - 1])
+
+
+def token_logits(model: Any, batch: PackedBatch) -> Tensor:
+    """What the stock token classifier gives: (T, labels)."""
+    layout = model.config.model_type
+    hidden = hidden_states(model, batch)
+    if layout == "modernbert":
+        return model.classifier(model.drop(model.head(hidden)))
+    classifier = model.score if layout == "llama" else model.classifier
+    return classifier(model.dropout(hidden))
+
+
+def _with_labels(
+    config: PreTrainedConfig, kind: str, labels: tuple[str, ...], dropout: float
+) -> PreTrainedConfig:
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    config.problem_type = PROBLEMS.get(kind)
+    for name, value in dropouts(config.model_type, dropout).items():
+        setattr(config, name, value)
+    return config

@@ -1,0 +1,174 @@
+"""Packed attention: several sequences in one row, each attending only to itself.
+
+transformers hands an attention function the whole row (1, T) and passes unknown keywords through, so a stock
+model runs on a packed batch once its attention is switched to ``wellread_packed`` and it is given
+``position_ids`` and ``cu_seqlens``.  No mask of T x T is ever built: on CPU every sequence gets its own
+scaled-dot-product call, on GPU all share one variable-length kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from wellread.tokens.batch import PackedBatch
+
+NAME = "wellread_packed"
+
+
+def enable(model: PreTrainedModel) -> PreTrainedModel:
+    """Switch a stock model to packed attention, in place; it then wants :func:`hidden_states`."""
+    model.set_attn_implementation(NAME)
+    return model
+
+
+def disable(model: PreTrainedModel) -> PreTrainedModel:
+    """Switch a model back to the stock attention (SDPA) on padded batches, in place."""
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
+    """The last hidden states of a packed batch.
+
+    Args:
+        model: a model with or without a head, its packed attention switched on.
+        batch: T tokens in S sequences.
+
+    Returns:
+        (T, d) hidden states, after the final norm where the layout has one.
+    """
+    extra = {} if model.config.model_type == "modernbert" else {"use_cache": False}
+    output = model.base_model(
+        input_ids=batch.input_ids[None],
+        position_ids=batch.position_ids[None],
+        cu_seqlens=batch.cu_seqlens,
+        lengths=batch.lengths,
+        **extra,
+    )
+    return output.last_hidden_state[0]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How the tokens of a sequence see each other; ``distance`` is the largest |i - j|, None for any."""
+
+    scale: float | None
+    causal: bool
+    distance: int | None
+    dropout: float
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _mask: Tensor | None,
+    cu_seqlens: Tensor | None = None,
+    lengths: list[int] | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """The attention function that transformers calls in every layer.
+
+    Args:
+        module: the attention layer; its ``is_causal`` says whether it is a decoder's.
+        query: (1, H, T, D).
+        key: (1, G, T, D), with G <= H heads.
+        value: (1, G, T, D).
+        _mask: None under this implementation.
+        cu_seqlens: (S + 1,) int32.
+        lengths: the same as a list, to spare a copy from the device in every layer.
+        options: of transformers: ``dropout`` (0 outside training), ``scaling`` and, in ModernBERT's local
+            layers, ``sliding_window``, which is 1 + the largest distance |i - j| that is seen.
+
+    Returns:
+        (1, T, H, D), and None for the attention weights.
+    """
+    if cu_seqlens is None or lengths is None:
+        raise ValueError("packed attention needs cu_seqlens: call wellread.models.packed.hidden_states")
+    window = options.get("sliding_window")
+    rule = _Rule(
+        scale=options.get("scaling"),
+        causal=bool(getattr(module, "is_causal", False)),
+        distance=None if window is None else window - 1,
+        dropout=options.get("dropout", 0.0),
+    )
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    if q.is_cuda and not rule.dropout and q.dtype in (torch.float16, torch.bfloat16):
+        output = _varlen(q, k, v, cu_seqlens, max(lengths), rule)
+    else:
+        output = _loop(q, k, v, lengths, rule)
+    return output[None], None
+
+
+def _loop(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], rule: _Rule) -> Tensor:
+    """(T, H, D) -> (T, H, D), one SDPA call for each run of neighbours of equal length."""
+    runs = [(length, sum(1 for _ in run)) for length, run in groupby(lengths)]
+    # One split node for the whole row: slicing would fill a (T, H, D) gradient with zeros for every sequence.
+    sizes = [length * count for length, count in runs]
+    outputs = []
+    for (length, count), *parts in zip(
+        runs, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
+    ):
+        q, k, v = (part.unflatten(0, (count, length)).transpose(1, 2) for part in parts)
+        mask = None
+        if rule.distance is not None and length > rule.distance + 1:
+            mask = _band(length, rule.distance, query.device)
+        output = scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=rule.dropout,
+            is_causal=rule.causal and length > 1,
+            scale=rule.scale,
+            enable_gqa=key.shape[1] != query.shape[1],
+        )
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)
+
+
+@lru_cache(maxsize=1024)
+def _band(length: int, distance: int, device: torch.device) -> Tensor:
+    """(length, length) bool, True where |i - j| <= distance."""
+    position = torch.arange(length, device=device)
+    return (position[:, None] - position[None, :]).abs() <= distance
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor, longest: int, rule: _Rule
+) -> Tensor:
+    """(T, H, D) -> (T, H, D) in one variable-length kernel (GPU, half precision, no dropout)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    side = -1 if rule.distance is None else rule.distance
+    output = varlen_attn(
+        query,
+        key,
+        value,
+        cu_seqlens,
+        cu_seqlens,
+        longest,
+        longest,
+        scale=rule.scale,
+        window_size=(side, 0 if rule.causal else side),
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    assert isinstance(output, Tensor)
+    return output
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """No mask: transformers asks for one once per forward pass; packed attention needs none."""
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, _no_mask)

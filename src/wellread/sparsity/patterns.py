@@ -1,0 +1,54 @@
+"""Which weights of a matrix live: random masks with an exact count."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wellread import rng
+
+Pattern = Literal["unstructured", "block8", "block16"]
+BLOCK: dict[str, int] = {"unstructured": 1, "block8": 8, "block16": 16}
+
+
+def mask(shape: tuple[int, int], level: float, pattern: Pattern, seed: int, name: str) -> Tensor:
+    """A random mask, a pure function of its arguments.
+
+    ``unstructured`` keeps exactly round((1 - level) * outputs * inputs) weights anywhere (SPDF,
+    arXiv 2303.10464).  ``block8`` and ``block16`` keep whole square blocks, the same number in every row of
+    blocks, round((1 - level) * blocks in a row) and at least one, so that no output is cut off.
+
+    Args:
+        shape: (outputs, inputs) of the matrix.
+        level: share of zeros, in [0, 1).
+        pattern: see above.
+        seed: of the run.
+        name: of the matrix; keeps the masks of different layers apart.
+
+    Returns:
+        bool tensor of ``shape``, True where the weight lives.
+
+    Raises:
+        ValueError: the shape is no multiple of the block.
+    """
+    size = BLOCK[pattern]
+    outputs, inputs = shape
+    if outputs % size or inputs % size:
+        raise ValueError(f"{name}: shape {outputs} x {inputs} is no multiple of {size} ({pattern})")
+    rows, columns = outputs // size, inputs // size
+    keys = rng.bits(seed, f"sparsity {name}", np.arange(rows * columns))
+    if pattern == "unstructured":
+        keys = keys[None]
+        live = round((1 - level) * keys.size)
+    else:
+        keys = keys.reshape(rows, columns)
+        live = max(1, round((1 - level) * columns))
+    chosen = np.zeros(keys.shape, dtype=bool)
+    if live:
+        first = np.argpartition(keys, live - 1, axis=1)[:, :live]
+        np.put_along_axis(chosen, first, True, axis=1)
+    blocks = torch.from_numpy(chosen.reshape(rows, columns))
+    return blocks.repeat_interleave(size, 0).repeat_interleave(size, 1)
