@@ -21,8 +21,9 @@ from wellread.errors import ArtefactError
 MANIFEST = "manifest.json"
 
 # Clocks and memory differ from run to run: such files are checked for damage like all others, but they are
-# no part of what a folder *is*, so that two equal runs have the same identity.
-NOT_IDENTITY = frozenset({"costs.json", "timing.jsonl"})
+# no part of what a folder *is*, so that two equal runs have the same identity.  Nor are the manifests of
+# folders within, which hold the hashes of such files.
+NOT_IDENTITY = frozenset({"costs.json", "timing.jsonl", MANIFEST})
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -1,0 +1,283 @@
+"""Labelled texts as token ids: nothing is cut without being counted, every word gets its label once.
+
+Texts go through the tokenizer's own template, as they do in a stock `transformers` pipeline.  The words of
+a tagged sentence are joined by single spaces, tokenised as that text, and found again by character offsets,
+so that any kind of tokenizer sees what it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Encoding, Tokenizer
+
+from wellread import rng
+from wellread.errors import DataError
+from wellread.tokens.batch import PackedBatch
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Sequences of token ids end to end: T tokens, S sequences, N inputs, W labelled words.
+
+    Attributes:
+        input_ids: (T,) int64.
+        offsets: (S + 1,) int64, where each sequence begins, and T.
+        inputs: (S,) int64, the input that a sequence comes from; a long tagged sentence gives several.
+        truncated: (S,) bool, whether the sequence lost tokens to the longest length.
+        word_offsets: (S + 1,) int64, where the labelled words of each sequence begin; zeros without words.
+        word_positions: (W,) int64, position of a word's first piece within its sequence.
+        word_numbers: (W,) int64, number of the word within its input.
+    """
+
+    input_ids: np.ndarray
+    offsets: np.ndarray
+    inputs: np.ndarray
+    truncated: np.ndarray
+    word_offsets: np.ndarray
+    word_positions: np.ndarray
+    word_numbers: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(S,) length of each sequence in tokens."""
+        return np.diff(self.offsets)
+
+
+def texts(
+    tokenizer: Any, first: Sequence[str], second: Sequence[str | None] | None, max_length: int
+) -> Encoded:
+    """Encode texts or pairs of texts, one sequence each; longer ones are cut (longest part first) and marked.
+
+    Args:
+        tokenizer: a fast `transformers` tokenizer.
+        first: N texts.
+        second: the second texts of pairs, None for a text alone; or None when there are no pairs.
+        max_length: longest sequence in tokens, special tokens included.
+
+    Raises:
+        DataError: a text holds a lone surrogate, which no tokenizer can read.
+    """
+    plain, cutting = _backend(tokenizer), _backend(tokenizer)
+    cutting.enable_truncation(max_length, strategy="longest_first")
+    pairs = second if second is not None else [None] * len(first)
+    inputs: list[Any] = [a if b is None else (a, b) for a, b in zip(first, pairs, strict=True)]
+    rows = [encoding.ids for encoding in _encode(plain, inputs)]
+    long = [number for number, row in enumerate(rows) if len(row) > max_length]
+    for number, encoding in zip(long, _encode(cutting, [inputs[i] for i in long]), strict=True):
+        rows[number] = encoding.ids
+    filler = _filler(tokenizer)
+    rows = [row or [filler] for row in rows]
+    return _lay_out(rows, list(range(len(rows))), [([], [])] * len(rows), cut=long)
+
+
+def sentences(tokenizer: Any, words: Sequence[Sequence[str]], max_length: int) -> Encoded:
+    """Encode sentences given as words; long ones become overlapping windows and lose no word.
+
+    Each word belongs to the window in which its first piece has most context on its poorer side, and to no
+    other, so that it is trained on and predicted once.  Words of which the tokenizer leaves nothing (control
+    characters, say) belong to none.
+
+    Args:
+        tokenizer: a fast `transformers` tokenizer.
+        words: N sentences; a word may be any string.
+        max_length: longest sequence in tokens, special tokens included.
+
+    Raises:
+        DataError: a word holds a lone surrogate, or ``max_length`` leaves no room beside the special tokens.
+    """
+    rows, inputs, labelled = [], [], []
+    filler = _filler(tokenizer)
+    for number, encoding in enumerate(_encode(_backend(tokenizer), [" ".join(row) for row in words])):
+        before, pieces, after = _template(encoding)
+        room = max_length - len(before) - len(after)
+        if room < 1:
+            raise DataError(
+                f"a maximum length of {max_length} tokens leaves no room for words",
+                where="finetune.max_length",
+                fix="choose a longer one",
+            )
+        starts, word_numbers = _first_pieces(encoding, words[number], len(before), len(pieces))
+        for begin, end, owned in _windows(len(pieces), room, starts):
+            rows.append([*before, *pieces[begin:end], *after] or [filler])
+            inputs.append(number)
+            labelled.append((starts[owned] - begin + len(before), word_numbers[owned]))
+    return _lay_out(rows, inputs, labelled, cut=[])
+
+
+def select(encoded: Encoded, index: np.ndarray) -> tuple[PackedBatch, np.ndarray, np.ndarray]:
+    """Some sequences as a packed batch.
+
+    Args:
+        encoded: all sequences.
+        index: (B,) numbers of the sequences wanted, in that order.
+
+    Returns:
+        The batch of T tokens; (V,) int64 rows of the batch at which labelled words stand; and (V,) int64
+        numbers of these words among all labelled words of ``encoded``.
+    """
+    tokens, lengths = _spread(encoded.offsets, index)
+    words, counts = _spread(encoded.word_offsets, index)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
+    rows = encoded.word_positions[words] + np.repeat(ends[:-1], counts)
+    batch = PackedBatch(
+        input_ids=torch.from_numpy(encoded.input_ids[tokens]),
+        cu_seqlens=torch.from_numpy(ends.astype(np.int32)),
+        position_ids=torch.from_numpy(positions),
+        word_ids=torch.full((int(ends[-1]),), -1),
+        sample_ids=torch.from_numpy(np.asarray(index, dtype=np.int64)),
+    )
+    return batch, rows, words
+
+
+def order(count: int, first: int, size: int, seed: int) -> np.ndarray:
+    """(size,) numbers of the sequences at the places ``first``, ``first + 1``, ... of an endless shuffle.
+
+    The shuffle runs through all ``count`` sequences before any comes again; it is a pure function of the
+    seed and the place, so no state has to be kept, and every batch is full.
+    """
+    places = np.arange(first, first + size)
+    epochs = places // count
+    parts = [
+        rng.permute(places[epochs == epoch] % count, count, seed, "finetune-order", int(epoch))
+        for epoch in np.unique(epochs)
+    ]
+    return np.concatenate(parts)
+
+
+def by_length(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """All sequences in batches of about ``tokens`` tokens, the longest first.
+
+    Sequences of equal length stand together, which lets attention treat them at once.
+    """
+    ranked = np.argsort(-lengths, kind="stable")
+    bins = (np.cumsum(lengths[ranked]) - 1) // tokens
+    return np.split(ranked, np.flatnonzero(np.diff(bins)) + 1) if len(ranked) else []
+
+
+def _backend(tokenizer: Any) -> Tokenizer:
+    """A copy of the tokenizer's engine that neither cuts nor pads, whatever its file says."""
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
+def _encode(engine: Tokenizer, inputs: list[Any]) -> list[Encoding]:
+    try:
+        return engine.encode_batch(inputs)
+    except (TypeError, UnicodeError):
+        for number, value in enumerate(inputs):
+            if _has_surrogate(value):
+                raise DataError(
+                    "the text holds half of a character (a lone surrogate)",
+                    where=f"input {number + 1}",
+                    fix="write the file again as valid UTF-8",
+                ) from None
+        raise
+
+
+def _has_surrogate(value: str | tuple[str, str]) -> bool:
+    parts = (value,) if isinstance(value, str) else value
+    return any("\ud800" <= character <= "\udfff" for part in parts for character in part)
+
+
+def _filler(tokenizer: Any) -> int:
+    """Stands for an empty text where the template adds no special token: no packed sequence is empty."""
+    for name in ("bos_token_id", "cls_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
+        token = getattr(tokenizer, name, None)
+        if token is not None:
+            return int(token)
+    return 0
+
+
+def _template(encoding: Encoding) -> tuple[list[int], list[int], list[int]]:
+    """Special tokens before, pieces of the text, special tokens after."""
+    ids, special = encoding.ids, np.asarray(encoding.special_tokens_mask, dtype=bool)
+    text = np.flatnonzero(~special)
+    if not len(text):
+        # An empty text: the template's tokens are those of any text, and where it splits matters no more.
+        return ids, [], []
+    begin, end = int(text[0]), int(text[-1]) + 1
+    return ids[:begin], ids[begin:end], ids[end:]
+
+
+def _first_pieces(
+    encoding: Encoding, words: Sequence[str], before: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Piece number at which each word begins, and the word's number, for the words that have a piece."""
+    lengths = np.array([len(word) for word in words], dtype=np.int64)
+    ends = np.cumsum(lengths + 1) - 1  # the joining space belongs to no word
+    text = " ".join(words)
+    starts, numbers, last = [], [], -1
+    for piece, (begin, end) in enumerate(encoding.offsets[before : before + count]):
+        while begin < end and text[begin].isspace():
+            begin += 1  # byte-level tokenizers count the space before a word as part of it
+        if begin >= end:
+            continue
+        word = int(np.searchsorted(ends, begin, side="right"))
+        if word > last:
+            starts.append(piece)
+            numbers.append(word)
+            last = word
+    return np.array(starts, dtype=np.int64), np.array(numbers, dtype=np.int64)
+
+
+def _windows(count: int, room: int, starts: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
+    """Half-overlapping windows over ``count`` pieces: begin, end, and which of ``starts`` each one owns."""
+    if count <= room:
+        return [(0, count, np.arange(len(starts)))]
+    begins = np.array([*range(0, count - room, max(1, room // 2)), count - room])
+    left = starts[None] - begins[:, None]
+    right = begins[:, None] + room - 1 - starts[None]
+    # The ends of the sentence are no loss of context.
+    known_left = np.where(begins[:, None] == 0, count, left)
+    known_right = np.where(begins[:, None] + room == count, count, right)
+    context = np.minimum(known_left, known_right)
+    context[(left < 0) | (right < 0)] = -1
+    owner = np.argmax(context, axis=0)
+    return [
+        (int(begin), int(begin) + room, np.flatnonzero(owner == number))
+        for number, begin in enumerate(begins)
+    ]
+
+
+def _lay_out(
+    rows: list[list[int]],
+    inputs: list[int],
+    labelled: Sequence[tuple[Any, Any]],
+    *,
+    cut: list[int],
+) -> Encoded:
+    truncated = np.zeros(len(rows), dtype=bool)
+    truncated[cut] = True
+    return Encoded(
+        input_ids=_flat(rows),
+        offsets=_ends(rows),
+        inputs=np.array(inputs, dtype=np.int64),
+        truncated=truncated,
+        word_offsets=_ends([positions for positions, _ in labelled]),
+        word_positions=_flat([positions for positions, _ in labelled]),
+        word_numbers=_flat([numbers for _, numbers in labelled]),
+    )
+
+
+def _flat(rows: Sequence[Any]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(np.asarray(row, dtype=np.int64) for row in rows)])
+
+
+def _ends(rows: Sequence[Any]) -> np.ndarray:
+    return np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
+
+
+def _spread(offsets: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the items of the sequences ``index`` in flat storage, and how many each has."""
+    counts = offsets[index + 1] - offsets[index]
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.repeat(offsets[index] - (ends - counts), counts) + np.arange(total), counts

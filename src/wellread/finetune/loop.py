@@ -1,0 +1,261 @@
+"""Fine-tune a stock model on one task, once.
+
+The stable recipe of Mosbach et al. (arXiv 2006.04884) and Zhang et al. (2006.05987): AdamW with bias
+correction, a warm-up and a linear decay, many steps on small data, clipped gradients; the best moment on dev
+is kept.  A run is a pure function of (start, examples, settings, seed): the order of the examples comes from
+``rng``, dropout from a generator seeded at the beginning, and nothing is ever resumed in the middle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wellread import rng
+from wellread.errors import DataError
+from wellread.evaluate.metrics import LOWER_IS_BETTER, score
+from wellread.finetune import encode, objective
+from wellread.finetune.data import TaskData
+from wellread.finetune.objective import Objective, Split
+from wellread.models import heads, packed
+from wellread.recipe import FinetuneSettings, ModelSettings
+from wellread.schedules import learning_rate
+from wellread.tasks.task import Example
+
+# Tokens in a batch of inference: enough to fill the matrix units, little enough for the cache.
+INFERENCE_TOKENS = 4096
+BETAS = (0.9, 0.999)
+
+
+@dataclass
+class FinetuneResult:
+    """What a run left.
+
+    Attributes:
+        failed: whether the loss or a gradient stopped being a number; then there are no outputs.
+        failure: why, or "".
+        labels: number of training examples.
+        truncated: number of inputs (of train, dev and test) that were cut to the longest length.
+        steps: optimiser steps done.
+        best_step: the step whose weights were kept.
+        history: for each evaluation {"step", "loss" (mean since the last), "dev", "dev_loss"}.
+        dev, test: scores by metric.
+        dev_output, test_output: float32 (N, labels), or for tag a list of tags for each example.
+        model: the stock model with the best weights.
+    """
+
+    failed: bool = False
+    failure: str = ""
+    labels: int = 0
+    truncated: int = 0
+    steps: int = 0
+    best_step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    dev: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    dev_output: Any = None
+    test_output: Any = None
+    model: Any = None
+
+
+@dataclass
+class _Best:
+    """The best moment so far; a higher score wins, between equal scores the lower loss on dev."""
+
+    rank: tuple[float, float] = (-math.inf, -math.inf)
+    step: int = 0
+    state: dict[str, Tensor] = field(default_factory=dict)
+    since: int = 0  # evaluations since then
+
+
+def finetune(
+    data: TaskData,
+    train: Sequence[Example],
+    start: Path | ModelSettings,
+    tokenizer: Any,
+    settings: FinetuneSettings,
+    seed: int,
+) -> FinetuneResult:
+    """Fine-tune on some of a task's training examples.
+
+    Args:
+        data: the encoded task (:func:`wellread.finetune.data.prepare`).
+        train: the examples to train on, among those that ``data`` was prepared for.
+        start: checkpoint folder, or the architecture to start at random.
+        tokenizer: of the model.
+        settings: the recipe's [finetune].
+        seed: of the head, the dropout and the order.
+
+    Returns:
+        The outcome; a run whose loss is no number is an outcome too.
+
+    Raises:
+        ArtefactError: the start cannot be loaded.
+        DataError: no training example has a word that the tokenizer can read.
+    """
+    task = data.task
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = heads.task_model(start, tokenizer, task.kind, task.labels, settings.dropout, seed)
+    packed.enable(model)
+    model.to(device)
+    members = data.sequences(train)
+    if not len(members):
+        raise DataError("no training example has a word that the tokenizer can read", where=task.name)
+    targets = objective.target_rows(data.splits["train"], members)
+    goal = objective.build(
+        task.kind,
+        len(task.labels),
+        targets,
+        class_weights=settings.class_weights,
+        has_bias=objective.last_layer(model).bias is not None,
+    )
+    result = FinetuneResult(labels=len(train))
+    cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
+    result.truncated = int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
+    torch.manual_seed(rng.derive(seed, "finetune-dropout"))
+    best = _train(model, data, members, goal, settings, seed, result)
+    if result.failed:
+        return result
+    model.load_state_dict(best.state)
+    objective.fold(goal, model)
+    model.eval()
+    result.dev_output, result.dev = _final(model, data, "dev")
+    result.test_output, result.test = _final(model, data, "test")
+    result.best_step, result.model = best.step, packed.disable(model.cpu())
+    return result
+
+
+def steps_of(settings: FinetuneSettings, sequences: int) -> int:
+    """Optimiser steps of a full run over so many training sequences."""
+    steps = max(math.ceil(settings.epochs * sequences / settings.batch), settings.min_steps, 1)
+    return min(steps, settings.max_steps) if settings.max_steps is not None else steps
+
+
+def logits_of(model: Any, kind: str, encoded: encode.Encoded) -> np.ndarray:
+    """Logits of a model in evaluation mode: float32 (S, labels), for tag (W, labels).
+
+    Args:
+        model: a stock classifier with packed attention.
+        kind: of the task.
+        encoded: S sequences with W labelled words.
+    """
+    count = len(encoded.word_positions) if kind == "tag" else len(encoded.lengths)
+    logits = np.zeros((count, model.config.num_labels), dtype=np.float32)
+    device = next(model.parameters()).device
+    with torch.inference_mode(), _precision(device):
+        for index in encode.by_length(encoded.lengths, INFERENCE_TOKENS):
+            batch, rows, words = encode.select(encoded, index)
+            if kind != "tag":
+                logits[index] = heads.sequence_logits(model, batch.to(device)).float().cpu().numpy()
+            elif len(rows):
+                found = heads.token_logits(model, batch.to(device))[torch.from_numpy(rows).to(device)]
+                logits[words] = found.float().cpu().numpy()
+    return logits
+
+
+def optimizer(model: Any, settings: FinetuneSettings) -> torch.optim.AdamW:
+    """Bias-corrected AdamW (fused); weight decay on matrices only, not on biases and norms."""
+    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
+    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, eps=settings.eps, fused=True)
+
+
+def _train(
+    model: Any,
+    data: TaskData,
+    members: np.ndarray,
+    goal: Objective,
+    settings: FinetuneSettings,
+    seed: int,
+    result: FinetuneResult,
+) -> _Best:
+    """Take the steps; fills the result's history, steps and failure."""
+    steps, best = steps_of(settings, len(members)), _Best()
+    marks = {round(steps * (number + 1) / settings.evaluations) for number in range(settings.evaluations)}
+    optimiser, split = optimizer(model, settings), data.splits["train"]
+    losses: list[float] = []
+    model.train()
+    for step in range(steps):
+        factor = learning_rate.linear(step, steps, settings.warmup)
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        index = members[encode.order(len(members), step * settings.batch, settings.batch, seed)]
+        loss = _loss(model, split, index, goal)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        losses.append(loss.item())
+        if not (math.isfinite(losses[-1]) and math.isfinite(norm.item())):
+            result.failed, result.steps = True, step + 1
+            result.failure = f"the loss or its gradient is not a number at step {step + 1}"
+            return best
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        result.steps = step + 1
+        if step + 1 in marks:
+            _watch(model, data, goal, best, losses, result)
+            losses = []
+            if best.since >= settings.patience:
+                break
+    return best
+
+
+def _loss(model: Any, split: Split, index: np.ndarray, goal: Objective) -> Tensor:
+    """Training loss of some sequences."""
+    device = next(model.parameters()).device
+    # Neighbours of equal length share one attention call; the order within a batch changes nothing else.
+    index = index[np.argsort(split.encoded.lengths[index], kind="stable")]
+    batch, rows, words = encode.select(split.encoded, index)
+    with _precision(device):
+        if goal.kind == "tag":
+            logits = heads.token_logits(model, batch.to(device))[torch.from_numpy(rows).to(device)]
+        else:
+            logits = heads.sequence_logits(model, batch.to(device))
+    target = split.targets[words if goal.kind == "tag" else index]
+    return objective.loss(goal, logits.float(), torch.from_numpy(target).to(device))
+
+
+def _watch(
+    model: Any, data: TaskData, goal: Objective, best: _Best, losses: list[float], result: FinetuneResult
+) -> None:
+    """Evaluate on the watched part of dev; remember the weights if they are the best so far."""
+    split, kind = data.watched, data.task.kind
+    logits = logits_of(model.eval(), kind, split.encoded)
+    model.train()
+    dev_loss = objective.loss(goal, torch.from_numpy(logits), torch.from_numpy(split.targets)).item()
+    natural = logits * np.float32(goal.scale) + np.float32(goal.centre) if kind == "regress" else logits
+    output = objective.output(kind, data.task.labels, natural, split)
+    value = score(data.watched_task, "dev", output)[data.task.metric]
+    result.history.append(
+        {"step": result.steps, "loss": sum(losses) / len(losses), "dev": value, "dev_loss": dev_loss}
+    )
+    sign = -1.0 if data.task.metric in LOWER_IS_BETTER else 1.0
+    rank = (sign * value, -dev_loss)
+    if rank > best.rank or not best.state:
+        best.rank, best.step, best.since = rank, result.steps, 0
+        best.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    else:
+        best.since += 1
+
+
+def _final(model: Any, data: TaskData, name: str) -> tuple[Any, dict[str, float]]:
+    """Output and scores on a whole split."""
+    split, task = data.splits[name], data.task
+    output = objective.output(task.kind, task.labels, logits_of(model, task.kind, split.encoded), split)
+    return output, score(task, name, output)
+
+
+def _precision(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 where the GPU's attention kernel wants it; full precision on CPU."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
