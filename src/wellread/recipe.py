@@ -8,6 +8,7 @@ torch nor transformers, so that ``wellread plan`` and ``--help`` answer at once.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -375,6 +376,28 @@ def parse(values: dict[str, Any], where: str = "recipe") -> Recipe:
     return _validate(Recipe, values, where)
 
 
+def resolve(path: str, base: Path, key: str) -> Path:
+    """A path of a recipe: variables and ~ filled in, relative ones starting at the recipe's folder.
+
+    Args:
+        path: as written, for instance "$WELLREAD_DATA/notes.jsonl".
+        base: the recipe's folder.
+        key: dotted recipe key, for the error.
+
+    Raises:
+        RecipeError: a variable is not set.
+    """
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    missing = re.search(r"\$\{?(\w+)", expanded)
+    if missing:
+        raise RecipeError(
+            f"the variable {missing.group(1)} is not set",
+            where=key,
+            fix=f"export {missing.group(1)}=/your/folder",
+        )
+    return base / expanded
+
+
 def _merge(settings: Any, change: dict[str, Any], where: str) -> Any:
     """The settings with some keys changed, checked again; nested tables merge."""
     if not change:
@@ -394,23 +417,28 @@ def _validate(kind: type[Settings], values: dict[str, Any], where: str) -> Any:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        problem = error.errors()[0]
-        keys = [str(part) for part in problem["loc"]]
-        dotted = ".".join(keys)
-        place = f"{where}: {dotted}" if dotted else where
-        if problem["type"] == "extra_forbidden":
-            raise RecipeError("unknown key", where=place, fix=_did_you_mean(kind, keys)) from None
-        if problem["type"] == "missing":
-            raise RecipeError(
-                "this key is required", where=place, fix=f"add `{keys[-1]}`; see docs/recipe.md"
-            ) from None
-        what = problem["msg"].removeprefix("Value error, ")
-        shown = problem.get("input")
-        if dotted and isinstance(shown, (str, int, float, bool)):
-            what = f"{what} (got {shown!r})"
-        raise RecipeError(
-            what, where=place, fix="see docs/recipe.md for the key's meaning and bounds"
-        ) from None
+        explained = [_explain(kind, problem, where) for problem in error.errors()]
+    first = explained[0]
+    if len(explained) > 1:
+        others = "; ".join(f"{other.where}: {other.what}" for other in explained[1:])
+        raise RecipeError(first.what, where=first.where, fix=f"{first.fix}\nAlso: {others}")
+    raise first
+
+
+def _explain(kind: type[Settings], problem: Any, where: str) -> RecipeError:
+    """One of pydantic's findings as an error of ours."""
+    keys = [str(part) for part in problem["loc"]]
+    dotted = ".".join(keys)
+    place = f"{where}: {dotted}" if dotted else where
+    if problem["type"] == "extra_forbidden":
+        return RecipeError("unknown key", where=place, fix=_did_you_mean(kind, keys))
+    if problem["type"] == "missing":
+        return RecipeError("this key is required", where=place, fix=f"add `{keys[-1]}`; see docs/recipe.md")
+    what = problem["msg"].removeprefix("Value error, ")
+    shown = problem.get("input")
+    if dotted and isinstance(shown, (str, int, float, bool)):
+        what = f"{what} (got {shown!r})"
+    return RecipeError(what, where=place, fix="see docs/recipe.md for the key's meaning and bounds")
 
 
 def _did_you_mean(kind: type[Settings], keys: list[str]) -> str:
