@@ -1,0 +1,355 @@
+"""Pre-training: from a token store to a stock checkpoint, resumable at any moment to the same bits.
+
+The state of a run is its step: batches and masks are pure functions of it.  A checkpoint adds what the steps
+so far have made: weights, optimiser state, counters, and how far the logs are written.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from wellread import files, rng
+from wellread.errors import ArtefactError, UserError
+from wellread.models import build, packed
+from wellread.objectives.prediction import loss, score
+from wellread.pretrain import checkpoint
+from wellread.pretrain.logs import Logs
+from wellread.pretrain.optimizer import Optimizer
+from wellread.pretrain.parts import (
+    Objective,
+    autocast,
+    count_parameters,
+    deterministic,
+    kind,
+    make_model,
+    make_objective,
+    model_tensors,
+    split,
+)
+from wellread.progress import Progress, say
+from wellread.recipe import ModelSettings, PretrainSettings
+from wellread.schedules.learning_rate import warmup_stable_decay
+from wellread.sparsity import linear
+from wellread.sparsity.flops import step_flops
+from wellread.tokens import tokenizer as tokenizers
+from wellread.tokens.batch import PackedBatch
+from wellread.tokens.packing import Packing, plan
+from wellread.tokens.store import Store
+
+LOGGED_STEPS = 500
+VALIDATIONS = 10
+LOGS = ("log.jsonl", "validation.jsonl", "timing.jsonl")
+
+
+@dataclass
+class Done:
+    """What the steps so far add up to; part of every checkpoint.
+
+    Attributes:
+        step: optimiser steps.
+        tokens: training tokens read.
+        dense_flops, accounted_flops: without and with the sparsity counted.
+        seconds: spent in steps, not in validation or saving.
+        validation_loss: of the last validation, in nats per predicted token; None before the first.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    dense_flops: float = 0.0
+    accounted_flops: float = 0.0
+    seconds: float = 0.0
+    validation_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """All that a step needs; every process makes it anew, and the same."""
+
+    model: PreTrainedModel
+    optimizer: Optimizer
+    objective: Objective
+    model_settings: ModelSettings
+    settings: PretrainSettings
+    seed: int
+    steps: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Data:
+    """The packed stores; ``valid_bytes`` is the length of the held-out text in UTF-8."""
+
+    train: Packing
+    valid: Packing
+    valid_bytes: int
+
+
+def pretrain(
+    model_settings: ModelSettings,
+    settings: PretrainSettings,
+    *,
+    tokens: Path,
+    tokenizer: Path,
+    folder: Path,
+    seed: int,
+    quiet: bool = False,
+) -> None:
+    """Pre-train a model, or go on where an interrupted attempt stopped.
+
+    Args:
+        model_settings: the architecture, or the checkpoint to start from.
+        settings: objective, optimiser, schedule, sparsity.
+        tokens: folder of the token stores ``train`` and ``valid``.
+        tokenizer: folder of the tokenizer.
+        folder: filled with model/, pretrain.json, sparsity.json and the logs; holds checkpoints meanwhile.
+        seed: of weights, masks, order and dropout.
+        quiet: say nothing.
+
+    Raises:
+        UserError: the loss or the gradient is not finite any more, or the disk is full.
+        ArtefactError: the tokenizer, a store or the start checkpoint is damaged or does not fit.
+    """
+    if not (folder / "pretrain.json").exists():
+        loaded = tokenizers.load(tokenizer)
+        with deterministic():
+            data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
+            trainer = make_trainer(model_settings, settings, loaded, _steps(settings, data.train), seed)
+            done = _train(trainer, data, folder, quiet)
+            _finish(trainer, done, loaded, folder)
+    # Written last, pretrain.json says that all results stand; what follows may be cut short.
+    for leftover in ("checkpoints", "scratch"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+
+
+def make_trainer(
+    model_settings: ModelSettings,
+    settings: PretrainSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    steps: int,
+    seed: int,
+) -> Trainer:
+    """Model, optimiser and objective before the first step, on the GPU where there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = make_model(model_settings, settings, tokenizer, seed).to(device)
+    return Trainer(
+        model=model,
+        optimizer=Optimizer(model, settings),
+        objective=make_objective(model_settings, settings, tokenizer, seed),
+        model_settings=model_settings,
+        settings=settings,
+        seed=seed,
+        steps=steps,
+        device=device,
+    )
+
+
+def take_step(trainer: Trainer, batch: PackedBatch, epoch: int, done: Done) -> dict[str, Any]:
+    """One optimiser step; counts it in ``done`` and returns its line of the log.
+
+    Raises:
+        UserError: the loss or the gradient is not finite; the model is then as it was before.
+    """
+    began = time.perf_counter()
+    settings, optimizer = trainer.settings, trainer.optimizer
+    parts = [trainer.objective(part, epoch) for part in split(batch, settings.accumulate)]
+    count = sum(part.count for part in parts)
+    if trainer.model_settings.dropout:
+        torch.manual_seed(rng.derive(trainer.seed, "dropout", done.step))
+    optimizer.zero_grad()
+    total = 0.0
+    for part in parts:
+        with autocast(settings, trainer.device):
+            mean = loss(trainer.model, part.to(trainer.device)) / max(1, count)
+        mean.backward()
+        total += float(mean.detach())
+    norm = optimizer.clip()
+    _check_finite(total, norm, done.step + 1, settings)
+    factor = warmup_stable_decay(done.step, trainer.steps, settings.warmup, settings.decay)
+    optimizer.step(factor)
+    linear.enforce(trainer.model)
+
+    vocab, level = trainer.model.config.vocab_size, settings.sparsity.level
+    dense, accounted = step_flops(trainer.model_settings, vocab, batch.lengths, count, level)
+    done.step += 1
+    done.tokens += batch.tokens
+    done.dense_flops += dense
+    done.accounted_flops += accounted
+    done.seconds += time.perf_counter() - began
+    return {
+        "step": done.step,
+        "tokens": done.tokens,
+        "flops": done.accounted_flops,
+        "loss": total,
+        "learning_rate": factor * settings.learning_rate,
+        "gradient_norm": norm,
+    }
+
+
+def _open(
+    model_settings: ModelSettings,
+    settings: PretrainSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: Path,
+    scratch: Path,
+    seed: int,
+) -> Data:
+    special = tokenizer.num_special_tokens_to_add(pair=False)
+    shape = (model_settings.max_length, settings.batch_tokens, special, seed)
+    train, valid = Store.open(tokens / "train"), Store.open(tokens / "valid")
+    return Data(plan(train, *shape, scratch / "train"), plan(valid, *shape, scratch / "valid"), valid.bytes)
+
+
+def _steps(settings: PretrainSettings, packing: Packing) -> int:
+    if settings.tokens is not None:
+        return max(1, round(settings.tokens / packing.mean_tokens_per_step))
+    return max(1, round((settings.epochs or 1.0) * packing.steps_per_epoch))
+
+
+def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
+    settings, steps = trainer.settings, trainer.steps
+    checkpoints = folder / "checkpoints"
+    done, offsets = _resume(trainer, checkpoints, quiet)
+    log_every = -(-steps // LOGGED_STEPS)
+    validate_every = settings.validate_every or max(1, steps // VALIDATIONS)
+    label = f"pretrain {folder.name.removesuffix('.partial')}"
+    expected = round(steps * data.train.mean_tokens_per_step)
+    with (
+        Logs(folder, LOGS, offsets) as logs,
+        Progress(label, expected, "tokens", done=done.tokens, quiet=quiet) as progress,
+    ):
+        if done.step == 0:
+            _validate(trainer, data, done, logs)
+        saved = time.monotonic()
+        while done.step < steps:
+            before = done.tokens
+            batch = data.train.batch(done.step)
+            record = take_step(trainer, batch, done.step // data.train.steps_per_epoch, done)
+            if done.step % log_every == 0 or done.step == steps:
+                logs.write("log.jsonl", record)
+                logs.write("timing.jsonl", {"step": done.step, "seconds": done.seconds})
+            if done.step % validate_every == 0 or done.step == steps:
+                _validate(trainer, data, done, logs)
+            valid = "" if done.validation_loss is None else f"  valid {done.validation_loss:.3f}"
+            progress.advance(done.tokens - before, f"loss {record['loss']:.3f}{valid}")
+            if time.monotonic() - saved >= settings.checkpoint_seconds and done.step < steps:
+                tensors = model_tensors(trainer.model) | trainer.optimizer.state()
+                state = {"done": asdict(done), "offsets": logs.offsets(), "run": _identity(trainer)}
+                checkpoint.save(checkpoints, done.step, tensors, state)
+                saved = time.monotonic()
+        logs.offsets()
+    return done
+
+
+def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
+    """Score the held-out text under the one fixed mask and log it; nothing is logged where there is none."""
+    trainer.model.eval()
+    total, right, count = 0.0, 0, 0
+    for batch in data.valid.validation_batches():
+        prediction = trainer.objective(batch, None)
+        with autocast(trainer.settings, trainer.device):
+            part_total, part_right = score(trainer.model, prediction.to(trainer.device))
+        total, right, count = total + part_total, right + part_right, count + prediction.count
+    trainer.model.train()
+    if not count:
+        return
+    _check_finite(total, 0.0, done.step, trainer.settings)
+    done.validation_loss = total / count
+    record = {
+        "step": done.step,
+        "tokens": done.tokens,
+        "flops": done.accounted_flops,
+        "loss": done.validation_loss,
+        "accuracy": right / count,
+    }
+    if trainer.model_settings.causal:
+        record["bits_per_byte"] = total / math.log(2) / data.valid_bytes
+    logs.write("validation.jsonl", record)
+
+
+def _resume(trainer: Trainer, checkpoints: Path, quiet: bool) -> tuple[Done, dict[str, int]]:
+    """Load the newest intact checkpoint into the trainer; without one, start at step 0."""
+    found = checkpoint.load_newest(checkpoints, quiet)
+    if found is None:
+        return Done(), {}
+    tensors, state = found
+    if state["run"] != _identity(trainer):
+        raise ArtefactError(
+            "the checkpoints here belong to other settings",
+            where=str(checkpoints),
+            fix="delete the folder, or give back the settings that it was made with",
+        )
+    with torch.no_grad():
+        for name, tensor in model_tensors(trainer.model).items():
+            tensor.copy_(tensors[name])
+    trainer.optimizer.load(tensors)
+    done = Done(**state["done"])
+    if not quiet:
+        say(f"pretrain: going on after step {done.step} of {trainer.steps}")
+    return done, state["offsets"]
+
+
+def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the results, pretrain.json last."""
+    settings, model_settings = trainer.settings, trainer.model_settings
+    files.write_json(folder / "sparsity.json", linear.report(trainer.model))
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    model = packed.disable(linear.densify(trainer.model)).eval()
+    build.save(model, tokenizer, folder / "model")
+    for path in (folder / "model").iterdir():
+        with open(path, "rb") as stream:
+            os.fsync(stream.fileno())
+    total, without_embeddings = count_parameters(model)
+    files.write_json(
+        folder / "pretrain.json",
+        {
+            "objective": kind(model_settings),
+            "layout": model_settings.layout,
+            "steps": done.step,
+            "tokens": done.tokens,
+            "parameters": total,
+            "parameters_without_embeddings": without_embeddings,
+            "sparsity": settings.sparsity.level,
+            "pattern": settings.sparsity.pattern,
+            "flops": {"dense": done.dense_flops, "accounted": done.accounted_flops},
+            "loss": done.validation_loss,
+            "max_length": model_settings.max_length,
+            "mask_rate": None if model_settings.causal else settings.mask_rate,
+        },
+    )
+
+
+def _identity(trainer: Trainer) -> str:
+    """A hash of all that decides the bits of a run; when checkpoints are made does not."""
+    return files.sha256_bytes(
+        files.canonical_json(
+            {
+                "model": trainer.model_settings.model_dump(mode="json"),
+                "pretrain": trainer.settings.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+                "seed": trainer.seed,
+                "steps": trainer.steps,
+            }
+        )
+    )
+
+
+def _check_finite(total: float, norm: float, step: int, settings: PretrainSettings) -> None:
+    if math.isfinite(total) and math.isfinite(norm):
+        return
+    what = "gradient" if math.isfinite(total) else "loss"
+    key, rate = "pretrain.learning_rate", settings.learning_rate
+    if settings.optimizer == "muon":
+        key, rate = "pretrain.muon_learning_rate", settings.muon_learning_rate
+    raise UserError(
+        f"the {what} is not finite at step {step}; the last good checkpoint is kept",
+        where=key,
+        fix=f"lower it (now {rate:g}; try {rate / 3:.2g}), or lengthen pretrain.warmup",
+    )

@@ -1,0 +1,155 @@
+"""Fused AdamW, or Muon for the hidden matrices with AdamW for the rest.
+
+Weight decay goes to the hidden matrices only: norms and biases set scales, and the rows of an embedding that a
+step does not see would shrink without ever being trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from wellread.recipe import PretrainSettings
+from wellread.sparsity.linear import SparseLinear
+
+MOMENTUM = 0.95
+# The quintic of Keller Jordan's Muon (2024): steep at zero, near one after five rounds.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+
+
+class Optimizer:
+    """AdamW over all parameters, or over those that Muon leaves.
+
+    Args:
+        model: its parameters are updated in place.
+        settings: kind of optimiser, peak rates, decay, clipping.
+    """
+
+    def __init__(self, model: nn.Module, settings: PretrainSettings) -> None:
+        self.settings = settings
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        hidden = hidden_matrices(model)
+        self.muon = hidden if settings.optimizer == "muon" else {}
+        self.momentum = {name: torch.zeros_like(self.parameters[name]) for name in self.muon}
+        self._adamw_names = [name for name in self.parameters if name not in self.muon]
+        decayed = [self.parameters[name] for name in self._adamw_names if name in hidden]
+        others = [self.parameters[name] for name in self._adamw_names if name not in hidden]
+        self.adamw = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            eps=settings.eps,
+            fused=True,
+        )
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def clip(self) -> float:
+        """Scale the gradients down to the largest allowed norm; returns the norm that they had."""
+        return float(nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip))
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """Update the parameters at ``factor`` times the peak rates."""
+        for group in self.adamw.param_groups:
+            group["lr"] = factor * self.settings.learning_rate
+        self.adamw.step()
+        rate = factor * self.settings.muon_learning_rate
+        for name, rows_over_columns in self.muon.items():
+            parameter = self.parameters[name]
+            if parameter.grad is None:
+                continue
+            update = muon_update(parameter.grad, self.momentum[name])
+            parameter.mul_(1 - rate * self.settings.weight_decay)
+            parameter.add_(update, alpha=-rate * max(1.0, rows_over_columns) ** 0.5)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a continued run needs, by name."""
+        tensors = {f"momentum.{name}": tensor for name, tensor in self.momentum.items()}
+        for name in self._adamw_names:
+            kept = self.adamw.state.get(self.parameters[name], {})
+            tensors |= {f"{key}.{name}": value for key, value in kept.items()}
+        return tensors
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a state that :meth:`state` gave.
+
+        Values are copied: the bits of a later matrix product may depend on how memory is aligned, and
+        tensors from a file are aligned as the file is.
+        """
+        for name, tensor in self.momentum.items():
+            tensor.copy_(tensors[f"momentum.{name}"])
+        for name in self._adamw_names:
+            parameter = self.parameters[name]
+            if f"exp_avg.{name}" in tensors:
+                self.adamw.state[parameter] = {
+                    "step": tensors[f"step.{name}"].to(parameter.device, copy=True),
+                    **{
+                        key: torch.empty_like(parameter).copy_(tensors[f"{key}.{name}"])
+                        for key in ("exp_avg", "exp_avg_sq")
+                    },
+                }
+
+
+def hidden_matrices(model: nn.Module) -> dict[str, float]:
+    """Names of the matrices inside the stack of layers, with outputs/inputs of each."""
+    found = {}
+    for name, module in model.named_modules():
+        inside = any(part.isdigit() for part in name.split("."))
+        if inside and isinstance(module, (nn.Linear, Conv1D, SparseLinear)):
+            outputs, inputs = _shape(module)
+            found[f"{name}.weight"] = outputs / inputs
+    return found
+
+
+def muon_update(gradient: Tensor, momentum: Tensor) -> Tensor:
+    """Fold a gradient into ``momentum`` (in place) and make the Nesterov look-ahead orthogonal.
+
+    M = 0.95 M + G; U = G + 0.95 M.
+
+    Args:
+        gradient: G, any two-dimensional shape.
+        momentum: M, of the same shape.
+
+    Returns:
+        A matrix of that shape whose singular values are all near 1; it does not change when G and M are
+        scaled.
+    """
+    momentum.mul_(MOMENTUM).add_(gradient)
+    return orthogonalise(gradient.add(momentum, alpha=MOMENTUM))
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Five Newton-Schulz rounds towards U V' of the singular value decomposition U S V'.
+
+    In bfloat16 on a GPU, as Muon's author has it, in float32 on a CPU, where that is faster.
+    A zero matrix stays zero.
+    """
+    x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / x.norm().clamp(min=torch.finfo(torch.float32).tiny)
+    a, b, c = COEFFICIENTS
+    for _ in range(ROUNDS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+def _shape(module: Any) -> tuple[int, int]:
+    """(outputs, inputs) of a linear layer of any kind."""
+    if isinstance(module, SparseLinear):
+        return module.shape
+    first, second = module.weight.shape
+    return (second, first) if isinstance(module, Conv1D) else (first, second)

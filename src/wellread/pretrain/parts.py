@@ -1,0 +1,167 @@
+"""What the training loop and the probe are made of: the model, the objective, the batch in parts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from wellread import rng
+from wellread.errors import ArtefactError
+from wellread.models import build, packed
+from wellread.objectives import clm, masking, mlm
+from wellread.objectives.prediction import Prediction
+from wellread.recipe import ModelSettings, PretrainSettings
+from wellread.sparsity import linear
+from wellread.tokens.batch import PackedBatch
+
+# A batch and its epoch (None in validation) to what is predicted from it.
+Objective = Callable[[PackedBatch, int | None], Prediction]
+
+
+def make_model(
+    model_settings: ModelSettings,
+    settings: PretrainSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> PreTrainedModel:
+    """The model as it stands before the first step: packed attention, sparse where asked for.
+
+    Raises:
+        ArtefactError: the start checkpoint is damaged, or does not fit the recipe or the tokenizer.
+    """
+    if model_settings.start is None:
+        model = build.build(model_settings, tokenizer, kind(model_settings), rng.derive(seed, "weights"))
+    else:
+        dropouts = build.dropouts(model_settings.layout, model_settings.dropout)
+        model = build.load(model_settings.start, kind(model_settings), **dropouts)
+        _check_start(model, model_settings, len(tokenizer))
+    linear.sparsify(model, settings.sparsity, seed)
+    return packed.enable(model).train()
+
+
+def kind(model_settings: ModelSettings) -> str:
+    """The objective that a layout can have: "clm" for decoders, "mlm" for encoders."""
+    return "clm" if model_settings.causal else "mlm"
+
+
+def make_objective(
+    model_settings: ModelSettings,
+    settings: PretrainSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> Objective:
+    """The objective as a function of a batch and its epoch; validation has one fixed mask.
+
+    Raises:
+        ArtefactError: a masked model's tokenizer has no mask token.
+    """
+    if model_settings.causal:
+        return lambda batch, _: clm.predict(batch)
+    mask_id = tokenizer.mask_token_id
+    if mask_id is None:
+        raise ArtefactError(
+            "the tokenizer has no mask token",
+            where="tokenizer.path",
+            fix="leave it out to train a tokenizer, or choose a causal layout",
+        )
+
+    def masked(batch: PackedBatch, epoch: int | None) -> Prediction:
+        if epoch is None:
+            positions = masking.validation_positions(batch)
+        else:
+            positions = masking.choose(batch, settings.mask_rate, settings.whole_word, seed, epoch)
+        return mlm.predict(batch, positions, mask_id)
+
+    return masked
+
+
+def split(batch: PackedBatch, parts: int) -> list[PackedBatch]:
+    """Cut a batch between sequences into at most ``parts`` batches of about equal numbers of tokens."""
+    ends = batch.cu_seqlens[1:].tolist()
+    cuts = {0, batch.sequences}
+    for part in range(1, parts):
+        goal = batch.tokens * part / parts
+        cuts.add(1 + min(range(batch.sequences), key=lambda sequence: abs(ends[sequence] - goal)))
+    borders = sorted(cuts)
+    return [_sequences(batch, first, last) for first, last in zip(borders, borders[1:], strict=False)]
+
+
+def _sequences(batch: PackedBatch, first: int, last: int) -> PackedBatch:
+    """The sequences from ``first`` up to, not with, ``last``."""
+    start, stop = int(batch.cu_seqlens[first]), int(batch.cu_seqlens[last])
+    return PackedBatch(
+        input_ids=batch.input_ids[start:stop],
+        cu_seqlens=batch.cu_seqlens[first : last + 1] - start,
+        position_ids=batch.position_ids[start:stop],
+        word_ids=batch.word_ids[start:stop],
+        sample_ids=batch.sample_ids[first:last],
+    )
+
+
+def autocast(settings: PretrainSettings, device: torch.device) -> torch.autocast:
+    """bfloat16 arithmetic where asked for, or by default on a GPU."""
+    wanted = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Have torch choose operations that give the same bits every time."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All that a checkpoint keeps of a model, tied weights once; static masks follow from the seed."""
+    saved = set(model.state_dict())
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    return {name: parameter.detach() for name, parameter in model.named_parameters()} | buffers
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """(all, without the embedding tables); tied weights count once."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    return total, total - sum(table.numel() for table in tables)
+
+
+def _check_start(model: PreTrainedModel, settings: ModelSettings, vocab: int) -> None:
+    config = model.config
+    for key, found, wanted in (
+        ("layout", config.model_type, settings.layout),
+        ("layers", config.num_hidden_layers, settings.layers),
+        ("hidden", config.hidden_size, settings.hidden),
+        ("heads", config.num_attention_heads, settings.heads),
+    ):
+        if found != wanted:
+            raise ArtefactError(
+                f"the checkpoint at model.start has {key} = {found}, the recipe {wanted}",
+                where=f"model.{key}",
+                fix=f"set model.{key} = {found!r}",
+            )
+    if settings.max_length > config.max_position_embeddings:
+        raise ArtefactError(
+            f"the checkpoint at model.start reads {config.max_position_embeddings} tokens at most",
+            where="model.max_length",
+            fix=f"set model.max_length to {config.max_position_embeddings} or less",
+        )
+    if config.vocab_size < vocab:
+        raise ArtefactError(
+            f"the checkpoint knows {config.vocab_size} tokens, the tokenizer has {vocab}",
+            where="model.start",
+            fix="set tokenizer.path to the tokenizer that the checkpoint was trained with",
+        )
