@@ -387,7 +387,7 @@ def resolve(path: str, base: Path, key: str) -> Path:
     Raises:
         RecipeError: a variable is not set.
     """
-    expanded = os.path.expanduser(os.path.expandvars(path))
+    expanded = os.path.expandvars(path)
     missing = re.search(r"\$\{?(\w+)", expanded)
     if missing:
         raise RecipeError(
@@ -395,7 +395,7 @@ def resolve(path: str, base: Path, key: str) -> Path:
             where=key,
             fix=f"export {missing.group(1)}=/your/folder",
         )
-    return base / expanded
+    return base / Path(expanded).expanduser()
 
 
 def _merge(settings: Any, change: dict[str, Any], where: str) -> Any:
