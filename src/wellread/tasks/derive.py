@@ -1,0 +1,240 @@
+"""Tasks with honest labels, derived from the structure and the indexing of the documents themselves.
+
+All derived tasks split the documents alike, 80/10/10 by a hash of the document id, so that one list of
+held-out documents serves all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wellread import rng
+from wellread.corpus import documents as corpus
+from wellread.corpus.documents import ROLES, Document
+from wellread.errors import DataError
+from wellread.evaluate.metrics import default_metric
+from wellread.tasks.read import text_key, write_task
+from wellread.tasks.sentences import split_sentences
+from wellread.tasks.task import SPLITS, Example, Task
+
+MIN_SECTIONS = 3
+MIN_WORDS = 4
+MIN_CLASS = 60
+
+_HEADINGS = (
+    r"background|context|introduction|rationale|importance|objectives?|aims?|purposes?|goals?|hypothes[ie]s|"
+    r"questions?|methods?|methodology|materials?|patients?|subjects?|participants?|design|setting|"
+    r"interventions?|measurements?|procedures?|approach|results?|findings?|outcomes?|observations?|"
+    r"conclusions?|conclusion|interpretation|discussion|implications?|significance|summary|limitations?"
+)
+# "METHODS: ...", "Results - ...", "SETTING AND PARTICIPANTS: ..." left at the head of a sentence.
+_HEADING = re.compile(
+    rf"^(?:(?:[A-Z][A-Z/,&()'’ -]{{2,70}}?|(?i:(?:study |main )?(?:{_HEADINGS})"
+    rf"(?:(?: and |, | & |/|/ )(?:{_HEADINGS}|analysis|sample)){{0,3}}))\s*(?::|\s[-–—]\s|—)\s*)+"
+)
+
+
+@dataclass(frozen=True)
+class _Derivation:
+    """How a kind of derived task takes its examples from a document."""
+
+    examples: Callable[[Document], Iterator[Example]]
+    labels: tuple[str, ...] | None
+    needs: str
+
+
+def derive(
+    kind: str,
+    documents: Path,
+    folder: Path,
+    *,
+    max_train: int | None = None,
+    max_eval: int | None = None,
+    seed: int = 0,
+    name: str | None = None,
+) -> Task:
+    """Build a task from a corpus and write its folder.
+
+    Args:
+        kind: sentence-role, human-animal, disease-category or review.
+        documents: a documents.jsonl.zst.
+        folder: where the task is written.
+        max_train: keep at most so many training examples, chosen by hash (nested for growing numbers).
+        max_eval: likewise for dev and for test.
+        seed: of the document split and of the choice.
+        name: of the task; default ``kind``.
+
+    Raises:
+        DataError: the corpus lacks what the task is derived from.
+    """
+    task = derive_from(
+        kind, corpus.read(documents), max_train=max_train, max_eval=max_eval, seed=seed, name=name
+    )
+    write_task(task, folder)
+    return task
+
+
+def derive_from(
+    kind: str,
+    documents: Iterable[Document],
+    *,
+    max_train: int | None = None,
+    max_eval: int | None = None,
+    seed: int = 0,
+    name: str | None = None,
+) -> Task:
+    """As :func:`derive`, from documents at hand, and without writing."""
+    derivation = _derivation(kind)
+    splits: dict[str, list[tuple[float, Example]]] = {split: [] for split in SPLITS}
+    read, used = 0, Counter[str]()
+    for document in documents:
+        read += 1
+        split = document_split(document.id, seed)
+        found = list(derivation.examples(document))
+        used[split] += bool(found)
+        draws = rng.uniform(seed, "derived sample", [text_key(example.id) for example in found])
+        splits[split].extend(zip(draws.tolist(), found, strict=True))
+    facts = {
+        "derived": True,
+        "derivation": kind,
+        "split_seed": seed,
+        "documents_read": read,
+        "documents_used": {split: used[split] for split in SPLITS},
+        "examples_available": {split: len(splits[split]) for split in SPLITS},
+    }
+    limits = {"train": max_train, "dev": max_eval, "test": max_eval}
+    chosen = {split: _sample(splits[split], limits[split]) for split in SPLITS}
+    present = {one.label for one in chosen["train"]}
+    labels = tuple(x for x in derivation.labels if x in present) if derivation.labels else _large_classes(chosen, facts)
+    chosen = {split: [one for one in chosen[split] if one.label in labels] for split in SPLITS}
+    _refuse_poor(kind, chosen, labels, derivation.needs)
+    facts["classes"] = {
+        split: {label: sum(one.label == label for one in chosen[split]) for label in labels} for split in SPLITS
+    }
+    return Task(
+        name or kind, "classify", labels, default_metric("classify"), chosen, "derived from the corpus", "", facts
+    )
+
+
+def document_split(identity: str, seed: int) -> str:
+    """train, dev or test: 80/10/10 by a hash of the document id, alike for all derived tasks."""
+    draw = float(rng.uniform(seed, "document split", text_key(identity)))
+    return "train" if draw < 0.8 else "dev" if draw < 0.9 else "test"
+
+
+def _derivation(kind: str) -> _Derivation:
+    if kind == "sentence-role":
+        return _Derivation(_roles, ROLES, "structured abstracts")
+    if kind == "human-animal":
+        return _Derivation(_human_animal, ("Animals", "Humans"), "MeSH check tags")
+    if kind == "review":
+        return _Derivation(_review, ("other", "review"), "publication types")
+    if kind == "disease-category":
+        from wellread.tasks.mesh import load_trees
+
+        return _Derivation(_Disease(load_trees()), None, "MeSH headings of diseases")
+    raise DataError(
+        f"unknown derived task {kind!r}",
+        fix="one of: sentence-role, human-animal, disease-category, review",
+    )
+
+
+def _roles(document: Document) -> Iterator[Example]:
+    """Sentences of structured abstracts with the role of their section."""
+    sections = [section for section in document.sections if section.label in ROLES]
+    if len({section.label for section in sections}) < MIN_SECTIONS:
+        return
+    number = 0
+    for section in sections:
+        for sentence in split_sentences(section.text):
+            text = strip_heading(sentence)
+            number += 1
+            if len(text.split()) >= MIN_WORDS:
+                yield Example(f"{document.id}#{number}", text, section.label, doc=document.id)
+
+
+def strip_heading(sentence: str) -> str:
+    """A sentence without a section heading at its head ("METHODS: We ..." gives "We ...")."""
+    return _HEADING.sub("", sentence)
+
+
+def _whole(document: Document, label: str) -> Iterator[Example]:
+    if document.title and document.body.strip():
+        yield Example(document.id, document.text, label, doc=document.id)
+
+
+def _human_animal(document: Document) -> Iterator[Example]:
+    """Title and abstract of records indexed with exactly one of the check tags Humans and Animals."""
+    tags = {heading.name for heading in document.mesh} & {"Humans", "Animals"}
+    if len(tags) == 1:
+        yield from _whole(document, tags.pop())
+
+
+_REVIEWS = frozenset({"Review", "Systematic Review"})
+_UNCLEAR = frozenset({"Meta-Analysis", "Comment", "Editorial", "Letter", "Published Erratum", "News", "Guideline"})
+
+
+def _review(document: Document) -> Iterator[Example]:
+    """Reviews against other journal articles; comments, letters, meta-analyses and the like are left out."""
+    types = set(document.publication_types)
+    if types & _REVIEWS:
+        yield from _whole(document, "review")
+    elif "Journal Article" in types and not types & _UNCLEAR:
+        yield from _whole(document, "other")
+
+
+class _Disease:
+    """Records whose major disease headings all stand in one top-level category of the MeSH tree."""
+
+    def __init__(self, trees: dict[str, list[str]]) -> None:
+        self.trees = trees
+
+    def __call__(self, document: Document) -> Iterator[Example]:
+        from wellread.tasks.mesh import DISEASES
+
+        found = {
+            number.split(".")[0]
+            for heading in document.mesh
+            if heading.major
+            for number in self.trees.get(heading.ui) or self.trees.get(heading.name.lower(), [])
+        } & set(DISEASES)
+        if len(found) == 1:
+            yield from _whole(document, DISEASES[found.pop()])
+
+
+def _sample(found: list[tuple[float, Example]], limit: int | None) -> list[Example]:
+    """At most ``limit`` examples, those with the smallest draws, in the order of the corpus."""
+    if limit is None or len(found) <= limit:
+        return [example for _, example in found]
+    kept = sorted(range(len(found)), key=lambda index: (found[index][0], index))[:limit]
+    return [found[index][1] for index in sorted(kept)]
+
+
+def _large_classes(chosen: dict[str, list[Example]], facts: dict) -> tuple[str, ...]:
+    """Classes with enough training examples, and at least one in dev and in test; the others are recorded."""
+    counted = {split: Counter(str(one.label) for one in chosen[split]) for split in SPLITS}
+    every = sorted(set().union(*counted.values()))
+    kept = [
+        label
+        for label in every
+        if counted["train"][label] >= MIN_CLASS and counted["dev"][label] and counted["test"][label]
+    ]
+    facts["classes_dropped"] = {
+        label: sum(counted[split][label] for split in SPLITS) for label in every if label not in kept
+    }
+    return tuple(kept)
+
+
+def _refuse_poor(kind: str, chosen: dict[str, list[Example]], labels: tuple[str, ...], needs: str) -> None:
+    present = {one.label for one in chosen["train"]}
+    if len(present) < 2 or not chosen["dev"] or not chosen["test"]:
+        raise DataError(
+            f"the corpus holds too few documents with {needs} for the task {kind!r} "
+            f"({len(chosen['train'])} training examples of {len(present)} of {max(len(labels), 2)} classes)",
+            where="tasks",
+            fix="use a corpus that has them (PubMed XML), or give labelled files with `path`",
+        )

@@ -1,0 +1,211 @@
+"""Raw rows of labelled files, each with its line number; one bad line does not hide the next.
+
+Formats: ``jsonl``; ``csv`` and ``tsv`` with a header line (or given column names); ``conll``, one token and
+its tag a line, blank lines between sentences, ``-DOCSTART- ID`` lines before documents.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wellread.errors import DataError
+
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+}
+SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "devel", "valid", "validation"), "test": ("test",)}
+_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_TAG = re.compile(r"^(O|[BIESLU](-\S+)?)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One raw example: its place (``file:line``) and its values by key as in ``tasks/task.py``."""
+
+    path: Path
+    line: int
+    values: dict[str, Any]
+
+    @property
+    def where(self) -> str:
+        """``file:line``."""
+        return f"{self.path}:{self.line}"
+
+
+def split_files(folder: Path) -> dict[str, Path]:
+    """The file of each split that ``folder`` holds.
+
+    Raises:
+        DataError: the folder is missing, holds no train file, or two files for one split.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError("no such folder", where=str(folder), fix="give a folder with train.jsonl (or .csv, .tsv)")
+    found: dict[str, Path] = {}
+    for split, names in SPLIT_NAMES.items():
+        paths = [path for path in sorted(folder.iterdir()) if path.stem in names and path.suffix in FORMATS]
+        if len(paths) > 1:
+            shown = " and ".join(path.name for path in paths)
+            raise DataError(f"two files for the {split} split: {shown}", where=str(folder), fix="remove one")
+        if paths:
+            found[split] = paths[0]
+    if "train" not in found:
+        raise DataError("no train file", where=str(folder), fix=f"add train{' or train'.join(FORMATS)}")
+    return found
+
+
+def read_rows(
+    path: Path, format: str | None = None, columns: tuple[str, ...] | None = None, header_text: str = "text"
+) -> Iterator[Row | DataError]:
+    """Every row of a labelled file; what cannot be read comes as the error that says so.
+
+    Args:
+        path: the file.
+        format: jsonl, csv, tsv or conll; default by the file's suffix (a ``.tsv`` of two columns, token and
+            tag, is read as conll).
+        columns: names of the columns of a csv or tsv file that has no header.
+        header_text: the column that the header of a csv or tsv file must name.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        yield DataError(f"cannot be read ({error.strerror})", where=str(path), fix="check the path and its rights")
+        return
+    if data[:2] in _BOMS:
+        yield DataError("the file is UTF-16", where=f"{path}:1", fix="save it as UTF-8")
+        return
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    chosen = format or FORMATS.get(path.suffix, "jsonl")
+    if chosen == "tsv" and format is None and columns is None and _looks_like_conll(data):
+        chosen = "conll"
+    if chosen == "jsonl":
+        yield from _jsonl(path, data)
+    elif chosen == "conll":
+        yield from _conll(path, data)
+    else:
+        yield from _table(path, data, chosen, columns, header_text)
+
+
+def _lines(path: Path, data: bytes) -> Iterator[tuple[int, str] | DataError]:
+    for number, line in enumerate(data.splitlines(), start=1):
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError:
+            yield DataError("not UTF-8", where=f"{path}:{number}", fix="save the file as UTF-8")
+
+
+def _jsonl(path: Path, data: bytes) -> Iterator[Row | DataError]:
+    for item in _lines(path, data):
+        if isinstance(item, DataError):
+            yield item
+            continue
+        number, line = item
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            cause = getattr(error, "msg", "nested too deeply")
+            yield DataError(f"not valid JSON ({cause})", where=where, fix="write one JSON object a line")
+            continue
+        if isinstance(values, dict):
+            yield Row(path, number, values)
+        else:
+            yield DataError("the line is not a JSON object", where=where, fix="write one JSON object a line")
+
+
+def _table(
+    path: Path, data: bytes, format: str, columns: tuple[str, ...] | None, header_text: str
+) -> Iterator[Row | DataError]:
+    lines: list[str] = []
+    for item in _lines(path, data):
+        if isinstance(item, DataError):
+            yield item
+            lines.append("")
+        else:
+            lines.append(item[1])
+    # Benchmarks' TSV files are written without quoting: a quote character there is part of the text.
+    stream = io.StringIO("\n".join(lines), newline="")
+    reader = (
+        csv.reader(stream, strict=True)
+        if format == "csv"
+        else csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+    )
+    header = columns
+    line = 1
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield DataError(f"broken row ({error})", where=f"{path}:{line}", fix="quote cells as CSV asks")
+            continue
+        if not any(cell.strip() for cell in cells):
+            continue
+        if header is None:
+            header = tuple(cell.strip() for cell in cells)
+            if header_text not in header:
+                yield DataError(
+                    f"the first line names no `{header_text}` column",
+                    where=f"{path}:{line}",
+                    fix="name the columns in the first line: text, label (or labels, score), text_pair, id, doc",
+                )
+                return
+        elif len(cells) != len(header):
+            yield DataError(
+                f"{len(cells)} cells where the header has {len(header)}",
+                where=f"{path}:{line}",
+                fix="give every row as many cells as the header",
+            )
+        else:
+            yield Row(path, line, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""})
+
+
+def _looks_like_conll(data: bytes) -> bool:
+    first = data[:65536].decode(errors="replace").splitlines()[:-1][:200] or data.decode(errors="replace").splitlines()
+    cells = [line.split("\t") for line in first if line.strip() and not line.startswith("-DOCSTART-")]
+    return bool(cells) and all(len(row) == 2 and _TAG.match(row[1].strip()) for row in cells)
+
+
+def _conll(path: Path, data: bytes) -> Iterator[Row | DataError]:
+    doc, begun = "", 0
+    tokens: list[str] = []
+    tags: list[str] = []
+    for item in [*_lines(path, data), (0, "")]:
+        if isinstance(item, DataError):
+            yield item
+            continue
+        number, line = item
+        cells = line.split("\t") if "\t" in line else line.split()
+        docstart = line.startswith("-DOCSTART-")
+        if not line.strip() or docstart:
+            if tokens:
+                values: dict[str, Any] = {"tokens": tokens, "tags": tags, **({"doc": doc} if doc else {})}
+                yield Row(path, begun, values)
+            tokens, tags = [], []
+            if docstart:
+                doc = cells[0].removeprefix("-DOCSTART-").strip() or (
+                    line.split()[1] if len(line.split()) > 1 else ""
+                )
+        elif len(cells) < 2 or not cells[0].strip() or not cells[-1].strip():
+            yield DataError("not `token<TAB>tag`", where=f"{path}:{number}", fix="give each token one tag")
+        else:
+            begun = begun if tokens else number
+            tokens.append(cells[0].strip())
+            tags.append(cells[-1].strip())

@@ -1,0 +1,67 @@
+"""Split the prose of abstracts into sentences."""
+
+from __future__ import annotations
+
+import re
+
+# Words after which a full stop does not end a sentence (lower case, without their last stop).
+_ABBREVIATIONS = frozenset(
+    "e.g i.e vs v cf et al fig figs eq ref refs no nos vol ca approx resp dr prof mr mrs ms st sp spp subsp var "
+    "ssp gen nov inc ltd corp co dept univ min max sec hr wk yr mo avg std dev obs temp etc viz viz. p.o i.v i.m "
+    "s.c i.p b.i.d t.i.d q.d a.m p.m u.s u.k ph.d m.d w.r.t i.c.v i.a aff mol wt conc int ed eds pp b.w p.c d.w "
+    "str cv ser".split()
+)
+_BOUNDARY = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)")
+_OPENING = "\"'“‘([{*<"
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of ``text``, stripped; white space inside is kept.
+
+    A sentence ends at ``.``, ``!`` or ``?`` (and closing quotes or brackets) before white space when the next
+    one begins with a capital, a digit or an opening bracket, unless the stop belongs to an abbreviation, an
+    initial or an open bracket.  A line break ends one too.
+    """
+    return [sentence for line in text.splitlines() for sentence in _in_line(line)]
+
+
+def _in_line(line: str) -> list[str]:
+    found, start = [], 0
+    for match in _BOUNDARY.finditer(line):
+        if _ends(line, start, match.start(), match.end()):
+            found.append(line[start : match.end()].strip())
+            start = match.end()
+    found.append(line[start:].strip())
+    return [sentence for sentence in found if sentence]
+
+
+def _ends(line: str, start: int, stop: int, end: int) -> bool:
+    """Whether the mark at ``stop`` (with what closes it, up to ``end``) ends the sentence begun at ``start``."""
+    following = line[end:].lstrip()
+    if not following:
+        return False
+    head = following.lstrip(_OPENING)[:1]
+    if not (head.isupper() or head.isdigit() or (following[0] in "([" and not head.islower())):
+        # Gene names and units begin sentences in lower case (mTOR, p53, mRNA).
+        word = following.split(None, 1)[0]
+        if not (len(word) > 1 and word[0].islower() and any(part.isupper() or part.isdigit() for part in word[1:])):
+            return False
+    if line[stop] != ".":
+        return True
+    before = line[start:stop]
+    word = before.rsplit(None, 1)[-1] if before.split() else ""
+    word = word.lstrip(_OPENING).lower()
+    if word in _ABBREVIATIONS or word.replace("-", ".").rsplit(".", 1)[-1] in {"vs", "al"} and word != "al":
+        return False
+    if len(word) == 1 and word.isalpha() and before.rstrip()[-1:].isupper():
+        # "S. aureus", "J. Smith": an initial, unless it closes a clause ("vitamin D. We").
+        previous = before.rsplit(None, 2)[-2].lower() if len(before.split()) > 1 else ""
+        return previous in _BEFORE_LETTER
+    opened = before.count("(") - before.count(")")
+    return opened <= 0 or len(before) > 1000
+
+
+_BEFORE_LETTER = frozenset(
+    "vitamin type hepatitis group grade class factor influenza immunoglobulin cytochrome protein arm part panel "
+    "category stage coenzyme phase cyclosporin amphotericin toxin and or virus experiment study cohort".split()
+)
