@@ -1,7 +1,7 @@
-"""Train, save and load a tokenizer: a standard `transformers` fast tokenizer, the same bytes on every run.
+"""Train, save and load a tokenizer: a standard `transformers` fast tokenizer, the same bytes every time.
 
-The WordPiece trainer of `tokenizers` numbers the pieces of its alphabet in the order of a hash map with random
-keys, and breaks ties between merges by those numbers: two runs on the same text give different vocabularies.
+The WordPiece trainer of `tokenizers` numbers the pieces of its alphabet in the order of a hash map with
+random keys, and breaks ties between merges by those numbers: two runs on a text give different vocabularies.
 So the text is first counted here, word by word, and the trainer is handed its alphabet in a fixed order.
 Counting also bounds the memory, and makes byte-level BPE see each word just as it would in the running text.
 """
@@ -101,7 +101,7 @@ def load(folder: str | Path) -> PreTrainedTokenizerFast:
         raise _damaged(folder, f"the tokenizer cannot be loaded ({type(error).__name__})") from None
     if not tokenizer.is_fast or tokenizer.unk_token is None or tokenizer.pad_token is None:
         raise _damaged(folder, "not a fast tokenizer with padding and unknown tokens")
-    return tokenizer
+    return tokenizer  # type: ignore[return-value]
 
 
 def count_words(texts: Iterable[str], *, label: str = "count words", quiet: bool = False) -> Counter[str]:

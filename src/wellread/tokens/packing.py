@@ -1,0 +1,360 @@
+"""Which tokens make which training step: samples, bins, and batches as a pure function of the step.
+
+A *sample* is a piece of one document of at most ``max_length`` tokens with its special tokens.  A *bin* holds
+samples of at most ``bin_tokens`` tokens in all.  A step takes a few bins.  Samples and bins are laid out once
+and saved; each epoch visits the bins in another order (:func:`wellread.rng.permute`), so any step of any
+epoch is found in O(1) and nothing but the step's number is ever saved.
+
+Bins are filled by best-fit decreasing on the histogram of lengths (like SPFHP, Krell et al., 2021,
+arXiv:2107.02027): the work depends on the number of different lengths, not of samples.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wellread import files, rng
+from wellread.errors import ArtefactError, DataError, RecipeError
+from wellread.tokens.batch import PackedBatch
+from wellread.tokens.store import Store
+
+VERSION = 1
+# The end of a long document is left out when fewer tokens than this remain: too little context to learn from.
+MIN_TAIL = 8
+
+# File name and type of each table.
+_TABLES = {
+    "sample_starts": np.int64,
+    "sample_lengths": np.int32,
+    "bin_offsets": np.int64,
+    "bin_samples": np.int64,
+}
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The order of a store's tokens in training.
+
+    Attributes:
+        store: the tokens.
+        max_length: longest sequence, special tokens included.
+        batch_tokens: most tokens in a step.
+        bin_tokens: most tokens in a bin.
+        seed: chooses the bins and their order.
+        sample_starts: (samples,) int64, first token of each sample in the store.
+        sample_lengths: (samples,) int32, tokens of each sample without special tokens.
+        bin_offsets: (bins + 1,) int64, where each bin begins in ``bin_samples``.
+        bin_samples: (samples,) int64, every sample once, bin after bin.
+        dropped_tokens: tokens in ends of documents too short to keep.
+        tokens_per_epoch: tokens of all samples, special tokens included.
+    """
+
+    store: Store
+    max_length: int
+    batch_tokens: int
+    bin_tokens: int
+    seed: int
+    sample_starts: np.ndarray
+    sample_lengths: np.ndarray
+    bin_offsets: np.ndarray
+    bin_samples: np.ndarray
+    dropped_tokens: int
+    tokens_per_epoch: int
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return len(self.sample_starts)
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins."""
+        return len(self.bin_offsets) - 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that visit every bin once; bins are shared out evenly, so no step is a short one.
+
+        Raises:
+            DataError: the store holds no token.
+        """
+        if not self.n_bins:
+            raise DataError(
+                "the token store holds no token",
+                where=str(self.store.folder),
+                fix="check corpus.sources, corpus.min_words and corpus.languages",
+            )
+        return -(-self.n_bins // (self.batch_tokens // self.bin_tokens))
+
+    @property
+    def mean_tokens_per_step(self) -> float:
+        """Tokens in a step, special tokens included, on average."""
+        return self.tokens_per_epoch / self.steps_per_epoch
+
+    @property
+    def fill(self) -> float:
+        """Share of the bins' room that holds tokens."""
+        return self.tokens_per_epoch / max(1, self.n_bins * self.bin_tokens)
+
+    @property
+    def padded_fill(self) -> float:
+        """The share of tokens, were each sample padded to ``max_length`` instead."""
+        return self.tokens_per_epoch / max(1, self.n_samples * self.max_length)
+
+    def length_histogram(self) -> np.ndarray:
+        """(max_length + 1,) int64: how many samples have each length, special tokens included."""
+        special = len(self.store.prefix) + len(self.store.suffix)
+        return np.bincount(self.sample_lengths + special, minlength=self.max_length + 1)
+
+    def epoch(self, step: int) -> int:
+        """The epoch, from 0, in which a step lies."""
+        return step // self.steps_per_epoch
+
+    def batch(self, step: int) -> PackedBatch:
+        """The batch of a step (from 0, counted over all epochs): a pure function of (seed, step)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        first = place * self.n_bins // self.steps_per_epoch
+        last = (place + 1) * self.n_bins // self.steps_per_epoch
+        positions = np.arange(first, last)
+        return self._assemble(rng.permute(positions, self.n_bins, self.seed, "order", epoch))
+
+    def validation_batches(self) -> Iterator[PackedBatch]:
+        """Every sample once, in an order that never changes, in batches of at most ``batch_tokens``."""
+        width = self.batch_tokens // self.bin_tokens
+        for first in range(0, self.n_bins, width):
+            yield self._assemble(np.arange(first, min(first + width, self.n_bins)))
+
+    def _assemble(self, bins: np.ndarray) -> PackedBatch:
+        samples = np.concatenate(
+            [self.bin_samples[self.bin_offsets[number] : self.bin_offsets[number + 1]] for number in bins]
+        )
+        return assemble(self.store, self.sample_starts, self.sample_lengths, samples)
+
+
+def assemble(store: Store, starts: np.ndarray, lengths: np.ndarray, samples: np.ndarray) -> PackedBatch:
+    """Lay the given samples end to end, each between its special tokens.
+
+    Args:
+        store: the tokens.
+        starts: (N,) first token of every sample in the store.
+        lengths: (N,) tokens of every sample, at least 1.
+        samples: (S,) numbers of those wanted.
+    """
+    import torch
+
+    inner = lengths[samples].astype(np.int64)
+    head, tail = len(store.prefix), len(store.suffix)
+    sizes = inner + head + tail
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    position_ids = np.arange(ends[-1]) - np.repeat(ends[:-1], sizes)
+    is_text = (position_ids >= head) & (position_ids < np.repeat(head + inner, sizes))
+    input_ids = np.empty(ends[-1], np.int64)
+    for place, token in enumerate(store.prefix):
+        input_ids[ends[:-1] + place] = token
+    for place, token in enumerate(store.suffix):
+        input_ids[ends[1:] - tail + place] = token
+    index = np.repeat(starts[samples] - head, sizes)[is_text] + position_ids[is_text]
+    input_ids[is_text], begins = store.gather(index)
+    words = np.cumsum(begins)
+    firsts = np.cumsum(inner) - inner
+    word_ids = np.full(ends[-1], -1, np.int64)
+    # A sample may begin within a word; its first token then belongs to word 0 all the same.
+    word_ids[is_text] = words - np.repeat(words[firsts], inner)
+    return PackedBatch(
+        input_ids=torch.from_numpy(input_ids),
+        cu_seqlens=torch.from_numpy(ends.astype(np.int32)),
+        position_ids=torch.from_numpy(position_ids),
+        word_ids=torch.from_numpy(word_ids),
+        sample_ids=torch.from_numpy(np.asarray(samples, np.int64)),
+    )
+
+
+def plan(
+    store: Store, max_length: int, batch_tokens: int, n_special: int, seed: int, folder: Path
+) -> Packing:
+    """Cut a store into samples, put them into bins, and save the tables; saved ones that fit are reused.
+
+    Args:
+        store: the tokens.
+        max_length: longest sequence in tokens, special tokens included.
+        batch_tokens: most tokens in a step; it is divided into as many bins of at least 2 x max_length as
+            it can hold.
+        n_special: special tokens that the tokenizer puts around a sequence.
+        seed: of the run.
+        folder: where the tables are kept.
+
+    Raises:
+        ArtefactError: the store was made with a tokenizer that puts other special tokens around a sequence.
+        RecipeError: a sequence has no room for text, or a step none for a sequence.
+    """
+    folder = Path(folder)
+    if n_special != len(store.prefix) + len(store.suffix):
+        raise ArtefactError(
+            f"the store puts {len(store.prefix) + len(store.suffix)} special tokens around a sequence, the "
+            f"tokenizer {n_special}",
+            where=str(store.folder),
+            fix="tokenise the text again with this tokenizer",
+        )
+    wanted = {
+        "version": VERSION,
+        "store_sha256": store.sha256,
+        "max_length": max_length,
+        "batch_tokens": batch_tokens,
+        "seed": seed,
+    }
+    saved = _load(store, wanted, folder)
+    if saved is not None:
+        return saved
+    if max_length <= n_special or batch_tokens < max_length:
+        raise RecipeError(
+            f"no room: max_length {max_length}, {n_special} special tokens, batch_tokens {batch_tokens}",
+            where="model.max_length, pretrain.batch_tokens",
+            fix="raise max_length, or batch_tokens to max_length at least",
+        )
+    bin_tokens = batch_tokens // max(1, batch_tokens // (2 * max_length))
+    starts, lengths, dropped = cut(np.asarray(store.offsets), max_length - n_special)
+    bin_offsets, bin_samples = fill_bins(lengths + n_special, bin_tokens, seed)
+    tables = {
+        "sample_starts": starts,
+        "sample_lengths": lengths,
+        "bin_offsets": bin_offsets,
+        "bin_samples": bin_samples,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "packing.json").unlink(missing_ok=True)
+    for name, kind in _TABLES.items():
+        np.save(folder / f"{name}.npy", tables[name].astype(kind))
+    facts = {
+        "bin_tokens": bin_tokens,
+        "samples": len(starts),
+        "bins": len(bin_offsets) - 1,
+        "dropped_tokens": dropped,
+        "tokens_per_epoch": int(lengths.sum()) + n_special * len(lengths),
+    }
+    files.write_json(folder / "packing.json", {**wanted, **facts})
+    packing = _load(store, wanted, folder)
+    if packing is None:
+        raise ArtefactError("the packing just written cannot be read", where=str(folder))
+    return packing
+
+
+def cut(offsets: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Cut documents into consecutive samples of at most ``longest`` tokens.
+
+    The rest of a document that was cut is left out when it is shorter than MIN_TAIL; a whole document is kept
+    however short it is, unless it has no token.
+
+    Returns:
+        (samples,) int64 starts, (samples,) int64 lengths, and the number of tokens left out.
+    """
+    sizes = np.diff(offsets)
+    counts = -(-sizes // longest)
+    first_of = np.cumsum(counts) - counts
+    within = np.arange(counts.sum()) - np.repeat(first_of, counts)
+    starts = np.repeat(offsets[:-1], counts) + within * longest
+    lengths = np.minimum(np.repeat(sizes, counts) - within * longest, longest)
+    kept = (within == 0) | (lengths >= min(MIN_TAIL, longest))
+    return starts[kept], lengths[kept], int(lengths[~kept].sum())
+
+
+def fill_bins(sizes: np.ndarray, bin_tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pack samples into bins by best-fit decreasing over the histogram of their sizes.
+
+    Args:
+        sizes: (samples,) tokens of each sample, each from 1 to ``bin_tokens``.
+        bin_tokens: room of a bin.
+        seed: chooses which of the samples of one size goes where.
+
+    Returns:
+        (bins + 1,) int64 offsets and (samples,) int64 sample numbers, bin after bin.
+    """
+    # rooms: the different amounts of room that are left, ascending; open_bins: bins with that room, in groups
+    # of equal content (the sizes in it, how many bins).
+    rooms: list[int] = []
+    open_bins: dict[int, list[tuple[tuple[int, ...], int]]] = {}
+
+    def put(room: int, content: tuple[int, ...], count: int) -> None:
+        if room not in open_bins:
+            open_bins[room] = []
+            insort(rooms, room)
+        open_bins[room].append((content, count))
+
+    histogram = np.bincount(sizes)
+    for size in np.flatnonzero(histogram)[::-1].tolist():
+        left = int(histogram[size])
+        while left:
+            place = bisect_left(rooms, size)
+            if place == len(rooms):
+                each = bin_tokens // size
+                if left >= each:
+                    put(bin_tokens - each * size, (size,) * each, left // each)
+                if left % each:
+                    put(bin_tokens - left % each * size, (size,) * (left % each), 1)
+                break
+            room = rooms[place]
+            content, count = open_bins[room].pop()
+            if not open_bins[room]:
+                del open_bins[room], rooms[place]
+            each = min(room // size, left)
+            used = min(count, left // each)
+            put(room - each * size, content + (size,) * each, used)
+            if count > used:
+                put(room, content, count - used)
+            left -= each * used
+    groups = [group for room in rooms for group in open_bins[room]]
+    return _materialise(groups, sizes, seed)
+
+
+def _materialise(
+    groups: list[tuple[tuple[int, ...], int]], sizes: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give each place of each bin a sample of the size planned for it."""
+    if not groups:
+        return np.zeros(1, np.int64), np.empty(0, np.int64)
+    slots = np.concatenate([np.tile(np.array(content), count) for content, count in groups])
+    per_bin = np.concatenate([np.full(count, len(content)) for content, count in groups])
+    # Samples by size, in random order within a size; slots by size, in the order of the bins.
+    numbers = np.arange(len(sizes))
+    samples = np.lexsort((rng.bits(seed, "bins", numbers), sizes))
+    bin_samples = np.empty(len(sizes), np.int64)
+    bin_samples[np.argsort(slots, kind="stable")] = samples
+    return np.concatenate([[0], np.cumsum(per_bin)]), bin_samples
+
+
+def _load(store: Store, wanted: dict[str, Any], folder: Path) -> Packing | None:
+    """The packing saved in ``folder`` if it is whole and is the one wanted."""
+    try:
+        facts = files.read_json(folder / "packing.json")
+        if any(facts.get(key) != value for key, value in wanted.items()):
+            return None
+        tables = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _TABLES
+        }
+    except (ArtefactError, OSError, ValueError, AttributeError):
+        return None
+    sizes = {
+        "sample_starts": facts["samples"],
+        "sample_lengths": facts["samples"],
+        "bin_offsets": facts["bins"] + 1,
+        "bin_samples": facts["samples"],
+    }
+    if any(
+        tables[name].shape != (size,) or tables[name].dtype != _TABLES[name] for name, size in sizes.items()
+    ):
+        return None
+    return Packing(
+        store=store,
+        max_length=facts["max_length"],
+        batch_tokens=facts["batch_tokens"],
+        bin_tokens=facts["bin_tokens"],
+        seed=facts["seed"],
+        dropped_tokens=facts["dropped_tokens"],
+        tokens_per_epoch=facts["tokens_per_epoch"],
+        **tables,
+    )
