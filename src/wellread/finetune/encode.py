@@ -160,6 +160,20 @@ def by_length(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
     return np.split(ranked, np.flatnonzero(np.diff(bins)) + 1) if len(ranked) else []
 
 
+def check_characters(parts: Sequence[str], where: str) -> None:
+    """Refuse text that no tokenizer can read.
+
+    Raises:
+        DataError: with ``where``, for a lone surrogate.
+    """
+    if any("\ud800" <= character <= "\udfff" for part in parts for character in part):
+        raise DataError(
+            "the text holds half of a character (a lone surrogate)",
+            where=where,
+            fix="write the file again as valid UTF-8",
+        )
+
+
 def _backend(tokenizer: Any) -> Tokenizer:
     """A copy of the tokenizer's engine that neither cuts nor pads, whatever its file says."""
     copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -172,19 +186,9 @@ def _encode(engine: Tokenizer, inputs: list[Any]) -> list[Encoding]:
     try:
         return engine.encode_batch(inputs)
     except (TypeError, UnicodeError):
-        for number, value in enumerate(inputs):
-            if _has_surrogate(value):
-                raise DataError(
-                    "the text holds half of a character (a lone surrogate)",
-                    where=f"input {number + 1}",
-                    fix="write the file again as valid UTF-8",
-                ) from None
+        for number, value in enumerate(inputs, 1):
+            check_characters((value,) if isinstance(value, str) else value, f"input {number}")
         raise
-
-
-def _has_surrogate(value: str | tuple[str, str]) -> bool:
-    parts = (value,) if isinstance(value, str) else value
-    return any("\ud800" <= character <= "\udfff" for part in parts for character in part)
 
 
 def _filler(tokenizer: Any) -> int:

@@ -18,7 +18,6 @@ import numpy as np
 
 from wellread import files
 from wellread.errors import RecipeError
-from wellread.evaluate.metrics import LOWER_IS_BETTER
 from wellread.finetune.data import TaskData, prepare
 from wellread.finetune.loop import FinetuneResult, finetune
 from wellread.models import build
@@ -223,7 +222,6 @@ def _is_intact(folder: Path, **facts: Any) -> bool:
 def _keep_best(grid: Grid, *, quiet: bool) -> None:
     """Make the best model of the largest budget ``model/``; between equals the first seed wins."""
     metric, model = grid.task.metric, grid.folder / "model"
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     results = {
         seed: files.read_json(grid.unit(grid.largest, seed) / "result.json") for seed in grid.settings.seeds
     }
@@ -233,7 +231,7 @@ def _keep_best(grid: Grid, *, quiet: bool) -> None:
         if not quiet:
             say(f"{grid.task.name}: all runs of the largest budget failed; there is no model to keep")
         return
-    best = max(whole, key=lambda seed: sign * results[seed]["dev"][metric])
+    best = max(whole, key=lambda seed: results[seed]["dev"][metric])
     facts = {"unit": grid.unit(grid.largest, best).name, "inputs": grid.inputs}
     if not _is_intact(model, **facts):
         candidate = grid.candidate(best)

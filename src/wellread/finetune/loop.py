@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wellread import rng
 from wellread.errors import DataError
-from wellread.evaluate.metrics import LOWER_IS_BETTER, score
+from wellread.evaluate.metrics import score
 from wellread.finetune import encode, objective
 from wellread.finetune.data import TaskData
 from wellread.finetune.objective import Objective, Split
@@ -240,8 +240,7 @@ def _watch(
     result.history.append(
         {"step": result.steps, "loss": sum(losses) / len(losses), "dev": value, "dev_loss": dev_loss}
     )
-    sign = -1.0 if data.task.metric in LOWER_IS_BETTER else 1.0
-    rank = (sign * value, -dev_loss)
+    rank = (value, -dev_loss)
     if rank > best.rank or not best.state:
         best.rank, best.step, best.since = rank, result.steps, 0
         best.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

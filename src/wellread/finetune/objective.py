@@ -65,10 +65,10 @@ def targets(kind: Kind, labels: tuple[str, ...], examples: list[Example], encode
         return rows
     if kind == "regress":
         return np.array([example.label for example in examples], dtype=np.float32)
-    tags = [[number[tag] for tag in example.label] for example in examples]  # type: ignore[union-attr]
+    gold = [[number[tag] for tag in example.label] for example in examples]  # type: ignore[union-attr]
     owner = word_inputs(encoded)
     pairs = zip(owner.tolist(), encoded.word_numbers.tolist(), strict=True)
-    return np.array([tags[example][word] for example, word in pairs], dtype=np.int64)
+    return np.array([gold[example][word] for example, word in pairs], dtype=np.int64)
 
 
 def word_inputs(encoded: Encoded) -> np.ndarray:
@@ -134,9 +134,6 @@ def loss(objective: Objective, logits: Tensor, target: Tensor) -> Tensor:
 def output(kind: Kind, labels: tuple[str, ...], logits: np.ndarray, split: Split) -> Any:
     """Logits as predictions: float32 (N, labels), or for tag a list of tags for each example.
 
-    Words without a piece, which the model never sees, are outside of everything: "O".  An "I-" that continues
-    nothing of its type is read as "B-", so the tags are always valid IOB2.
-
     Args:
         kind: of the task.
         labels: names in the order of the logits.
@@ -145,21 +142,34 @@ def output(kind: Kind, labels: tuple[str, ...], logits: np.ndarray, split: Split
     """
     if kind != "tag":
         return scores(kind, logits)
-    encoded = split.encoded
-    tags = [["O"] * len(example.tokens) for example in split.examples]
+    return tags(labels, logits, split.encoded, [len(example.tokens) for example in split.examples])
+
+
+def tags(labels: tuple[str, ...], logits: np.ndarray, encoded: Encoded, counts: list[int]) -> list[list[str]]:
+    """A tag for each word of each of N sentences, as valid IOB2.
+
+    Words without a piece, which the model never sees, are outside of everything: "O".
+
+    Args:
+        labels: the tags in the order of the logits.
+        logits: (W, labels) float32.
+        encoded: the sentences.
+        counts: number of words of each sentence.
+    """
+    rows = [["O"] * count for count in counts]
     best = logits.argmax(axis=1)
     triples = zip(word_inputs(encoded).tolist(), encoded.word_numbers.tolist(), best.tolist(), strict=True)
     for number, word, label in triples:
-        tags[number][word] = labels[label]
-    return [valid_iob2(row) for row in tags]
+        rows[number][word] = labels[label]
+    return [valid_iob2(row) for row in rows]
 
 
-def valid_iob2(tags: list[str]) -> list[str]:
+def valid_iob2(row: list[str]) -> list[str]:
     """The tags with every "I-" that continues nothing of its type made a "B-"."""
-    before = ["O", *tags]
+    before = ["O", *row]
     return [
         f"B-{tag[2:]}" if tag.startswith("I-") and last[2:] != tag[2:] else tag
-        for last, tag in zip(before, tags, strict=False)
+        for last, tag in zip(before, row, strict=False)
     ]
 
 

@@ -1,0 +1,61 @@
+"""Copy a model to where its user wants it: a plain `transformers` folder that needs no Wellread."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from wellread import files
+from wellread.errors import UserError
+from wellread.models import build
+
+# What a stock checkpoint is made of; anything else in the folder stays behind.
+PATTERNS = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "vocab.*",
+    "merges.txt",
+    "README.md",
+)
+
+
+def export(folder: str | Path, to: str | Path, *, force: bool = False) -> Path:
+    """Copy a model folder, whole or not at all, with a manifest of hashes beside the files.
+
+    Args:
+        folder: a model folder; checked against its manifest if it has one.
+        to: the folder to make.
+        force: replace a folder that has something in it.
+
+    Returns:
+        ``to``.
+
+    Raises:
+        ArtefactError: there is no model in ``folder``, or a damaged or unsafe one.
+        UserError: ``to`` has something in it, or cannot be written.
+    """
+    folder, to = Path(folder), Path(to)
+    build.load_config(folder)
+    if (folder / files.MANIFEST).exists():
+        files.check(folder)
+    if to.resolve() == folder.resolve() or folder.resolve() in to.resolve().parents:
+        raise UserError("the model's own folder", where=str(to), fix="choose another folder with --to")
+    try:
+        if to.exists() and not to.is_dir():
+            raise UserError("a file stands there", where=str(to), fix="choose another folder with --to")
+        if to.is_dir() and any(to.iterdir()) and not force:
+            raise UserError(
+                "the folder is not empty", where=str(to), fix="choose another, or replace it with --force"
+            )
+        with files.new_folder(to) as partial:
+            for path in sorted({path for pattern in PATTERNS for path in folder.glob(pattern)}):
+                shutil.copyfile(path, partial / path.name)
+    except OSError as error:
+        raise UserError(
+            f"cannot be written ({error.strerror})", where=str(to), fix="choose another folder with --to"
+        ) from None
+    return to

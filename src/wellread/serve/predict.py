@@ -1,0 +1,336 @@
+"""Predictions of a fine-tuned stock model: texts, pairs or words in; labels, scores or spans out.
+
+Inputs are read in chunks and each chunk is packed by length, so memory stays bounded however long the stream
+is, and no time goes into padding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from wellread import files
+from wellread.errors import ArtefactError, DataError
+from wellread.finetune import encode, objective
+from wellread.finetune.loop import logits_of
+from wellread.models import build, packed
+from wellread.progress import say
+from wellread.tasks.task import Kind
+from wellread.tokens import tokenizer as tokenizers
+
+CHUNK = 512  # inputs that are held at a time
+MAX_LINE_BYTES = 16 << 20
+THRESHOLD = 0.5  # from this probability on, a label of a multilabel task is given
+WORD = re.compile(r"\w+|[^\w\s]")
+_KINDS: dict[str | None, Kind] = {"multi_label_classification": "multilabel", "regression": "regress"}
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fine-tuned stock model, ready to predict.
+
+    Attributes:
+        model: with packed attention, in evaluation mode.
+        tokenizer: of the model.
+        kind: of the task that it was fine-tuned on, as its configuration tells.
+        labels: names of its outputs.
+        max_length: longest input in tokens.
+    """
+
+    model: Any
+    tokenizer: Any
+    kind: Kind
+    labels: tuple[str, ...]
+    max_length: int
+
+    @staticmethod
+    def load(folder: str | Path) -> Predictor:
+        """Load a model folder: safetensors and JSON only, nothing in it is run.
+
+        Raises:
+            ArtefactError: no model there, a damaged or unsafe one, or one without a classification head.
+        """
+        folder = Path(folder)
+        config = build.load_config(folder)
+        if (folder / files.MANIFEST).exists():
+            files.check(folder)
+        name = (getattr(config, "architectures", None) or [""])[0]
+        if name.endswith("ForTokenClassification"):
+            kind: Kind = "tag"
+        elif name.endswith("ForSequenceClassification"):
+            kind = _KINDS.get(config.problem_type, "classify")
+        else:
+            raise ArtefactError(
+                f"{name or 'this model'} gives no labels",
+                where=str(folder),
+                fix="give the folder of a fine-tuned model, or the run folder with --task",
+            )
+        model = packed.enable(build.load(folder, "tag" if kind == "tag" else "classify")).eval()
+        labels = tuple(dict(config.id2label or {}).values())
+        return Predictor(model, tokenizers.load(folder), kind, labels, int(config.max_position_embeddings))
+
+    def predict(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """Predict, in order and as the inputs come.
+
+        Args:
+            inputs: strings, or pairs of strings, or for a model of tags strings or lists of words.
+
+        Yields:
+            For each input a dictionary, by kind of task:
+            classify {"label", "probability", "probabilities": {label: probability}};
+            multilabel {"labels", "probabilities"}; regress {"score"};
+            tag {"spans": [{"start", "end", "label", "text", "probability"}]} with character offsets, and for
+            lists of words {"tags", "spans"} with word numbers for start and end.
+            {"truncated": true} besides where a text was too long for the model.
+
+        Raises:
+            DataError: an input is none of these, naming its number.
+        """
+        stream = iter(inputs)
+        before = 0
+        while chunk := list(islice(stream, CHUNK)):
+            for number, value in enumerate(chunk, before + 1):
+                _check(value, self.kind, f"input {number}")
+            yield from self._tags(chunk) if self.kind == "tag" else self._sequences(chunk)
+            before += len(chunk)
+
+    def _sequences(self, chunk: list[Any]) -> Iterator[dict[str, Any]]:
+        first = [value if isinstance(value, str) else value[0] for value in chunk]
+        second = [None if isinstance(value, str) else value[1] for value in chunk]
+        encoded = encode.texts(self.tokenizer, first, second, self.max_length)
+        rows = objective.scores(self.kind, logits_of(self.model, self.kind, encoded))
+        for row, truncated in zip(rows.tolist(), encoded.truncated, strict=True):
+            yield {**self._labels(row), **({"truncated": True} if truncated else {})}
+
+    def _labels(self, row: list[float]) -> dict[str, Any]:
+        if self.kind == "regress":
+            return {"score": row[0]}
+        probabilities = dict(zip(self.labels, row, strict=True))
+        if self.kind == "multilabel":
+            chosen = [label for label, value in probabilities.items() if value >= THRESHOLD]
+            return {"labels": chosen, "probabilities": probabilities}
+        best = max(range(len(row)), key=row.__getitem__)
+        return {"label": self.labels[best], "probability": row[best], "probabilities": probabilities}
+
+    def _tags(self, chunk: list[Any]) -> Iterator[dict[str, Any]]:
+        found = [list(WORD.finditer(value)) if isinstance(value, str) else None for value in chunk]
+        words = [
+            [match.group() for match in matches] if matches is not None else list(value)
+            for matches, value in zip(found, chunk, strict=True)
+        ]
+        encoded = encode.sentences(self.tokenizer, words, self.max_length)
+        logits = logits_of(self.model, "tag", encoded)
+        tags = objective.tags(self.labels, logits, encoded, [len(row) for row in words])
+        sure = [np.ones(len(row)) for row in words]  # a word that the model never sees is surely outside
+        best = objective.scores("tag", logits).max(axis=1, initial=0.0)
+        owners, numbers = objective.word_inputs(encoded), encoded.word_numbers
+        for owner, number, value in zip(owners, numbers, best, strict=True):
+            sure[owner][number] = value
+        for value, matches, row, probability in zip(chunk, found, tags, sure, strict=True):
+            if matches is None:
+                yield {"tags": row, "spans": [_span(*span, probability) for span in spans(row)]}
+                continue
+            results = []
+            for begin, end, label in spans(row):
+                start, stop = matches[begin].start(), matches[end - 1].end()
+                span = _span(begin, end, label, probability)
+                results.append({**span, "start": start, "end": stop, "text": value[start:stop]})
+            yield {"spans": results}
+
+
+def spans(tags: list[str]) -> list[tuple[int, int, str]]:
+    """Spans as (first word, word after the last, label) in valid IOB2 tags."""
+    found: list[tuple[int, int, str]] = []
+    for number, tag in enumerate(tags):
+        if tag.startswith("B-"):
+            found.append((number, number + 1, tag[2:]))
+        elif tag.startswith("I-") and found:
+            begin, _, label = found[-1]
+            found[-1] = (begin, number + 1, label)
+    return found
+
+
+def predict_lines(predictor: Predictor, stream: BinaryIO, where: str) -> Iterator[str]:
+    """Predictions for a stream of lines, as JSON lines.
+
+    A line that is a JSON object has "text", with or without "text_pair", or "tokens", and may have an "id",
+    which the prediction repeats.  If the first line with something on it is no JSON object, all lines are
+    plain texts.  Empty lines are passed over.
+
+    Args:
+        predictor: the model.
+        stream: bytes, read line by line.
+        where: name of the stream for errors.
+
+    Yields:
+        One JSON object an input: {"line", "id" where given, and what :meth:`Predictor.predict` gives}.
+
+    Raises:
+        DataError: with the line, for one that is not UTF-8, too long or not what the model wants.
+    """
+    lines = _lines(stream, where)
+    while chunk := list(islice(lines, CHUNK)):
+        try:
+            results = list(predictor.predict(value for _, value in chunk))
+        except DataError as error:
+            match = re.fullmatch(r"input (\d+)", error.where)
+            if match is None:
+                raise
+            line = chunk[int(match.group(1)) - 1][0]["line"]
+            raise DataError(error.what, where=f"{where}:{line}", fix=error.fix) from None
+        for (facts, _), result in zip(chunk, results, strict=True):
+            yield json.dumps({**facts, **result}, ensure_ascii=False)
+
+
+def predict_file(folder: str | Path, source: str, out: Path | None) -> int:
+    """Predict for a file (or stdin, "-") and write JSON lines to a file, whole or not at all, or to stdout.
+
+    Returns:
+        The number of inputs.
+
+    Raises:
+        UserError: as :meth:`Predictor.load` and :func:`predict_lines`; or a file cannot be opened.
+    """
+    predictor = Predictor.load(folder)
+    count = cut = 0
+    with _open_input(source) as stream, _open_output(out) as write:
+        for line in predict_lines(predictor, stream, "stdin" if source == "-" else source):
+            write(line + "\n")
+            count += 1
+            cut += '"truncated": true' in line[-24:]
+    if cut:
+        say(f"{cut} of {count} texts are longer than the model's {predictor.max_length} tokens and were cut")
+    return count
+
+
+def _lines(stream: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], Any]]:
+    """What each line is known by, and its input."""
+    as_json: bool | None = None
+    number = 0
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        here = f"{where}:{number}"
+        if len(line) > MAX_LINE_BYTES:
+            raise DataError(
+                f"the line is longer than {MAX_LINE_BYTES >> 20} MiB",
+                where=here,
+                fix="give one text a line; cut long documents into parts",
+            )
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+        except UnicodeDecodeError:
+            raise DataError("not UTF-8", where=here, fix="save the file as UTF-8") from None
+        if not text.strip():
+            continue
+        if as_json is None:
+            as_json = text.lstrip().startswith("{")
+        facts: dict[str, Any] = {"line": number}
+        if not as_json:
+            yield facts, text
+            continue
+        values = _json_object(text, here)
+        if "id" in values:
+            facts["id"] = values["id"]
+        yield facts, _input_of(values, here)
+
+
+def _json_object(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"not valid JSON ({getattr(error, 'msg', type(error).__name__)})",
+            where=where,
+            fix='write {"text": "..."} on each line',
+        ) from None
+    if not isinstance(values, dict):
+        raise DataError("not a JSON object", where=where, fix='write {"text": "..."} on each line')
+    return values
+
+
+def _input_of(values: dict[str, Any], where: str) -> Any:
+    if values.get("tokens") is not None:
+        return values["tokens"]
+    if "text" not in values:
+        raise DataError("neither `text` nor `tokens`", where=where, fix='write {"text": "..."} on each line')
+    pair = values.get("text_pair")
+    return values["text"] if pair is None else (values["text"], pair)
+
+
+def _check(value: Any, kind: Kind, where: str) -> None:
+    """Refuse what the model cannot take.
+
+    Raises:
+        DataError: always with ``where``.
+    """
+    if isinstance(value, str):
+        parts = [value]
+    elif isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        parts = list(value)
+        if kind != "tag" and len(parts) != 2:
+            raise DataError(
+                f"{len(parts)} strings where this model takes a text or a pair of texts",
+                where=where,
+                fix='give "text", or "text" and "text_pair"',
+            )
+    else:
+        raise DataError(
+            f"a {type(value).__name__} where a text is expected",
+            where=where,
+            fix="give a string, a pair of strings, or a list of words",
+        )
+    encode.check_characters(parts, where)
+
+
+def _span(begin: int, end: int, label: str, probability: np.ndarray) -> dict[str, Any]:
+    return {
+        "start": begin,
+        "end": end,
+        "label": label,
+        "probability": float(probability[begin:end].mean()),
+    }
+
+
+@contextlib.contextmanager
+def _open_input(source: str) -> Iterator[BinaryIO]:
+    if source == "-":
+        yield sys.stdin.buffer
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(open(source, "rb"))
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})", where=source) from None
+        yield stream
+
+
+@contextlib.contextmanager
+def _open_output(out: Path | None) -> Iterator[Any]:
+    """A function that writes text; a file appears only when all of it is written."""
+    if out is None:
+        yield sys.stdout.write
+        sys.stdout.flush()
+        return
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as stream:
+            yield stream.write
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(out)
+    except OSError as error:
+        raise DataError(
+            f"cannot be written ({error.strerror})", where=str(out), fix="choose another file with --out"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
