@@ -60,9 +60,11 @@ def texts(
         max_length: longest sequence in tokens, special tokens included.
 
     Raises:
-        DataError: a text holds a lone surrogate, which no tokenizer can read.
+        DataError: a text holds a lone surrogate, which no tokenizer can read, or ``max_length`` leaves no
+            room beside the special tokens.
     """
     plain, cutting = _backend(tokenizer), _backend(tokenizer)
+    _check_room(max_length - plain.num_special_tokens_to_add(second is not None))
     cutting.enable_truncation(max_length, strategy="longest_first")
     pairs = second if second is not None else [None] * len(first)
     inputs: list[Any] = [a if b is None else (a, b) for a, b in zip(first, pairs, strict=True)]
@@ -95,12 +97,7 @@ def sentences(tokenizer: Any, words: Sequence[Sequence[str]], max_length: int) -
     for number, encoding in enumerate(_encode(_backend(tokenizer), [" ".join(row) for row in words])):
         before, pieces, after = _template(encoding)
         room = max_length - len(before) - len(after)
-        if room < 1:
-            raise DataError(
-                f"a maximum length of {max_length} tokens leaves no room for words",
-                where="finetune.max_length",
-                fix="choose a longer one",
-            )
+        _check_room(room)
         starts, word_numbers = _first_pieces(encoding, words[number], len(before), len(pieces))
         for begin, end, owned in _windows(len(pieces), room, starts):
             rows.append([*before, *pieces[begin:end], *after] or [filler])
@@ -171,6 +168,15 @@ def check_characters(parts: Sequence[str], where: str) -> None:
             "the text holds half of a character (a lone surrogate)",
             where=where,
             fix="write the file again as valid UTF-8",
+        )
+
+
+def _check_room(room: int) -> None:
+    if room < 1:
+        raise DataError(
+            "the maximum length leaves no room beside the special tokens",
+            where="finetune.max_length",
+            fix="choose a longer one",
         )
 
 

@@ -25,13 +25,14 @@ from wellread.finetune import encode, objective
 from wellread.finetune.loop import logits_of
 from wellread.models import build, packed
 from wellread.progress import say
+from wellread.tasks.examples import TOKEN
 from wellread.tasks.task import Kind
 from wellread.tokens import tokenizer as tokenizers
 
 CHUNK = 512  # inputs that are held at a time
 MAX_LINE_BYTES = 16 << 20
 THRESHOLD = 0.5  # from this probability on, a label of a multilabel task is given
-WORD = re.compile(r"\w+|[^\w\s]")
+
 _KINDS: dict[str | None, Kind] = {"multi_label_classification": "multilabel", "regression": "regress"}
 
 
@@ -123,7 +124,7 @@ class Predictor:
         return {"label": self.labels[best], "probability": row[best], "probabilities": probabilities}
 
     def _tags(self, chunk: list[Any]) -> Iterator[dict[str, Any]]:
-        found = [list(WORD.finditer(value)) if isinstance(value, str) else None for value in chunk]
+        found = [list(TOKEN.finditer(value)) if isinstance(value, str) else None for value in chunk]
         words = [
             [match.group() for match in matches] if matches is not None else list(value)
             for matches, value in zip(found, chunk, strict=True)
