@@ -1,0 +1,166 @@
+"""A record of keys and values (a JSON line, a table row) as a document."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from wellread.corpus.documents import Document, MeshHeading, Section
+from wellread.corpus.readers.roles import section
+from wellread.errors import DataError
+
+# ISO 639-1 codes as ISO 639-2/B, which PubMed uses, for the languages of most biomedical papers.
+_LONG_CODE = {
+    **{"en": "eng", "de": "ger", "fr": "fre", "es": "spa", "it": "ita", "pt": "por", "ru": "rus"},
+    **{"zh": "chi", "ja": "jpn", "ko": "kor", "pl": "pol", "tr": "tur", "nl": "dut", "da": "dan"},
+    **{"sv": "swe", "nb": "nor", "no": "nor", "fi": "fin", "cs": "cze", "hu": "hun", "ro": "rum"},
+    **{"el": "gre", "he": "heb", "ar": "ara", "uk": "ukr", "hr": "hrv", "sk": "slo", "bg": "bul"},
+}
+# How full-text articles are commonly laid out as plain text: "BODY.RESULTS:" alone on a line.
+_PRINTED_HEADING = re.compile(r"^(TITLE|ABSTRACT|BODY)(?:\.([^\n]*))?:[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands: the file's path and the line (or row) for errors, the source's name for ids."""
+
+    path: str
+    line: int
+    name: str
+
+    def error(self, what: str, fix: str) -> DataError:
+        """An error about this record."""
+        return DataError(what, where=f"{self.path}:{self.line}", fix=fix)
+
+
+def language_code(code: str) -> str:
+    """A language code as ISO 639-2/B: "en", "en-US" and "ENG" give "eng"."""
+    short = code.strip().lower().replace("_", "-").split("-")[0]
+    return _LONG_CODE.get(short, short)
+
+
+def document(record: dict[str, Any], place: Place, text_field: str, id_field: str) -> Document:
+    """Build a document from a record.
+
+    The text is ``text_field``, else ``sections`` ([{heading, label, text}]), else ``abstract``.  The id is
+    ``id_field``, else "pmid:N" from ``pmid``, else "pmc:N" from ``pmcid``, else "FILE#LINE".
+
+    Raises:
+        DataError: no text, or a value of the wrong type.
+    """
+    title, sections = _title_and_sections(record, place, text_field)
+    year = _string(record, "year", place)
+    return Document(
+        id=_id(record, place, id_field),
+        title=title,
+        sections=sections,
+        source=place.name,
+        language=language_code(_string(record, "language", place)),
+        licence=_string(record, "licence", place) or _string(record, "license", place),
+        year=int(year) if re.fullmatch(r"[0-9]{4}", year) else None,
+        mesh=_mesh(record.get("mesh"), place),
+        publication_types=_strings(record, "publication_types", place),
+        keywords=_strings(record, "keywords", place),
+        meta={key: value for key in ("journal", "pmid", "pmcid") if (value := _string(record, key, place))},
+    )
+
+
+def _title_and_sections(
+    record: dict[str, Any], place: Place, text_field: str
+) -> tuple[str, tuple[Section, ...]]:
+    title = _string(record, "title", place)
+    for key in (text_field, "sections", "abstract"):
+        if key not in record:
+            continue
+        value = record[key]
+        if key == "sections" and isinstance(value, list):
+            return title, _sections(value, place)
+        text = _string(record, key, place)
+        if text.startswith("TITLE:"):
+            return _split_printed(text)
+        return title, (Section("", "", text),) if text.strip() else ()
+    known = ", ".join(repr(key) for key in list(record)[:20]) or "none"
+    raise place.error(
+        f"no text: there is no {text_field!r} (nor 'sections', nor 'abstract'); the keys are {known}",
+        "name the key of the text in the recipe: corpus.text_field",
+    )
+
+
+def _split_printed(text: str) -> tuple[str, tuple[Section, ...]]:
+    """Title and sections of an article printed with "TITLE:", "ABSTRACT.METHODS:", "BODY.RESULTS:"."""
+    _, *parts = _PRINTED_HEADING.split(text)
+    title, sections = "", []
+    for kind, heading, body in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        if kind == "TITLE" and not title:
+            title = " ".join(body.split())
+        elif body.strip():
+            sections.append(section(heading or "", body.strip()))
+    return title, tuple(sections)
+
+
+def _sections(values: list[Any], place: Place) -> tuple[Section, ...]:
+    found = []
+    for value in values:
+        if not isinstance(value, dict) or "text" not in value:
+            raise place.error("'sections' must be a list of {heading, label, text}", "correct the record")
+        parts = [_string(value, key, place) for key in ("heading", "text", "label")]
+        if parts[1].strip():
+            found.append(section(*parts))
+    return tuple(found)
+
+
+def _id(record: dict[str, Any], place: Place, id_field: str) -> str:
+    for key, prefix in ((id_field, ""), ("pmid", "pmid:"), ("pmcid", "pmc:")):
+        value = _string(record, key, place).strip()
+        if value:
+            return value if value.startswith(prefix) else prefix + value
+    return f"{place.name}#{place.line}"
+
+
+def _string(record: dict[str, Any], key: str, place: Place) -> str:
+    """A string, a whole number as a string, or "" for null and absent keys."""
+    value = record.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and key not in ("text", "title", "abstract"):
+        return str(value)
+    raise place.error(f"{key!r} must be a string, not {_kind(value)}", "correct the record")
+
+
+def _strings(record: dict[str, Any], key: str, place: Place) -> tuple[str, ...]:
+    value = record.get(key)
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(";") if part.strip())
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    raise place.error(f"{key!r} must be a list of strings, not {_kind(value)}", "correct the record")
+
+
+def _mesh(values: Any, place: Place) -> tuple[MeshHeading, ...]:
+    """Headings as strings ("*" marks a major one, as in MEDLINE) or as {name, ui, major}."""
+    if isinstance(values, list) and any(isinstance(value, dict) for value in values):
+        found = []
+        for value in values:
+            if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+                raise place.error(
+                    "'mesh' must be a list of strings or of {name, ui, major}", "correct the record"
+                )
+            found.append(MeshHeading(value["name"], str(value.get("ui") or ""), value.get("major") is True))
+        return tuple(found)
+    names = _strings({"mesh": values}, "mesh", place)
+    return tuple(MeshHeading(name.replace("*", "").split("/")[0], "", "*" in name) for name in names)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return "an object" if isinstance(value, dict) else type(value).__name__
