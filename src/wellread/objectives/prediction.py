@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from wellread.models.heads import lm_logits
 from wellread.models.packed import hidden_states
@@ -52,7 +53,7 @@ class Prediction:
         )
 
 
-def loss(model: nn.Module, prediction: Prediction) -> Tensor:
+def loss(model: PreTrainedModel, prediction: Prediction) -> Tensor:
     """The cross-entropy in nats, summed over the predicted tokens; a scalar to differentiate.
 
     Divide by the ``count`` of the whole step's predictions, not of each part, when gradients accumulate.
@@ -63,7 +64,7 @@ def loss(model: nn.Module, prediction: Prediction) -> Tensor:
 
 
 @torch.no_grad()
-def score(model: nn.Module, prediction: Prediction) -> tuple[float, int]:
+def score(model: PreTrainedModel, prediction: Prediction) -> tuple[float, int]:
     """The summed cross-entropy in nats, and how many tokens are predicted rightly; without gradients."""
     hidden = hidden_states(model, prediction.inputs).index_select(0, prediction.positions)
     total, right = 0.0, 0
@@ -83,7 +84,7 @@ class _HeadLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, model: nn.Module, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, model: PreTrainedModel, *parameters: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         wanted = hidden.requires_grad or any(parameter.requires_grad for parameter in parameters)
         gradient = torch.zeros_like(hidden)

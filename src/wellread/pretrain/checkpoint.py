@@ -1,8 +1,8 @@
 """Checkpoints: written like a database commit, verified when loaded, the last two kept.
 
-``checkpoints/step-NNNNNNNN/`` holds state.safetensors (weights and optimiser), state.json (counters and how far
-the logs are written) and the manifest with the SHA-256 of both.  Whatever moment a process dies at, the newest
-folder that agrees with its manifest is a state to go on from.
+``checkpoints/step-NNNNNNNN/`` holds state.safetensors (weights and optimiser), state.json (counters and how
+far the logs are written) and the manifest with the SHA-256 of both.  Whatever moment a process dies at, the
+newest folder that agrees with its manifest is a state to go on from.
 """
 
 from __future__ import annotations

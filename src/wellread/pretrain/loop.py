@@ -86,11 +86,11 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Data:
-    """The packed stores; ``valid_bytes`` is the length of the held-out text in UTF-8."""
+    """The packed stores; ``valid_bytes`` is the length in UTF-8 of the held-out text that is read."""
 
     train: Packing
     valid: Packing
-    valid_bytes: int
+    valid_bytes: float
 
 
 def pretrain(
@@ -139,7 +139,8 @@ def make_trainer(
 ) -> Trainer:
     """Model, optimiser and objective before the first step, on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = make_model(model_settings, settings, tokenizer, seed).to(device)
+    model = make_model(model_settings, settings, tokenizer, seed)
+    model.to(device)  # type: ignore[arg-type]  (transformers' annotation)
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
@@ -205,7 +206,9 @@ def _open(
     special = tokenizer.num_special_tokens_to_add(pair=False)
     shape = (model_settings.max_length, settings.batch_tokens, special, seed)
     train, valid = Store.open(tokens / "train"), Store.open(tokens / "valid")
-    return Data(plan(train, *shape, scratch / "train"), plan(valid, *shape, scratch / "valid"), valid.bytes)
+    held_out = plan(valid, *shape, scratch / "valid")
+    kept = 1 - held_out.dropped_tokens / max(1, valid.n_tokens)
+    return Data(plan(train, *shape, scratch / "train"), held_out, valid.bytes * kept)
 
 
 def _steps(settings: PretrainSettings, packing: Packing) -> int:
@@ -232,7 +235,7 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
         while done.step < steps:
             before = done.tokens
             batch = data.train.batch(done.step)
-            record = take_step(trainer, batch, done.step // data.train.steps_per_epoch, done)
+            record = take_step(trainer, batch, data.train.epoch(done.step), done)
             if done.step % log_every == 0 or done.step == steps:
                 logs.write("log.jsonl", record)
                 logs.write("timing.jsonl", {"step": done.step, "seconds": done.seconds})

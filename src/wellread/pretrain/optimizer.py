@@ -1,7 +1,7 @@
 """Fused AdamW, or Muon for the hidden matrices with AdamW for the rest.
 
-Weight decay goes to the hidden matrices only: norms and biases set scales, and the rows of an embedding that a
-step does not see would shrink without ever being trained.
+Weight decay goes to the hidden matrices only: norms and biases set scales, and the rows of an embedding that
+a step does not see would shrink without ever being trained.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def make_model(
     return packed.enable(model).train()
 
 
-def kind(model_settings: ModelSettings) -> str:
+def kind(model_settings: ModelSettings) -> Literal["mlm", "clm"]:
     """The objective that a layout can have: "clm" for decoders, "mlm" for encoders."""
     return "clm" if model_settings.causal else "mlm"
 

@@ -1,7 +1,7 @@
 """Learning rates as pure functions of the step, so that nothing of them needs saving.
 
-Each function gives the factor, in (0, 1], on the peak rate for the 0-based ``step`` of ``steps``.  No step has
-a factor of zero: the first warms up from 1/w, the last decays to 1/d, so none is wasted.
+Each function gives the factor, in (0, 1], on the peak rate for the 0-based ``step`` of ``steps``.  No step
+has a factor of zero: the first warms up from 1/w, the last decays to 1/d, so none is wasted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def warmup_stable_decay(step: int, steps: int, warmup: float, decay: float) -> f
         step: which step, from 0.
         steps: how many steps there are.
         warmup: share of the steps that warm up.
-        decay: share of the steps, at the end, that decay; where it meets the warm-up the smaller factor holds.
+        decay: share of the steps, at the end, that decay; where it meets the warm-up the smaller holds.
 
     Returns:
         The factor on the peak rate.

@@ -1,0 +1,155 @@
+import json
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+from wellread.errors import ArtefactError, UserError
+from wellread.pretrain import loop
+from wellread.pretrain.parts import split
+from wellread.tokens.batch import pack
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_masked_model_learns_and_leaves_what_the_contract_says(language, tmp_path):
+    language.pretrain(tmp_path / "run", tokens=60_000, learning_rate=5e-3, mask_rate=0.2)
+    facts = json.loads((tmp_path / "run" / "pretrain.json").read_text())
+    validation = lines(tmp_path / "run" / "validation.jsonl")
+    log = lines(tmp_path / "run" / "log.jsonl")
+    assert validation[0]["step"] == 0 and len(validation) >= 10
+    assert validation[-1]["loss"] < validation[0]["loss"] - 0.5
+    assert validation[-1]["loss"] == facts["loss"]
+    assert [record["step"] for record in log] == list(range(1, facts["steps"] + 1))
+    assert log[-1]["tokens"] == facts["tokens"] and abs(facts["tokens"] - 60_000) < 600
+    assert log[-1]["flops"] == facts["flops"]["accounted"] == facts["flops"]["dense"]
+    assert set(log[0]) == {"step", "tokens", "flops", "loss", "learning_rate", "gradient_norm"}
+    seconds = [record["seconds"] for record in lines(tmp_path / "run" / "timing.jsonl")]
+    assert seconds == sorted(seconds)
+    assert not (tmp_path / "run" / "checkpoints").exists() and not (tmp_path / "run" / "scratch").exists()
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "model")
+    assert sum(parameter.numel() for parameter in model.parameters()) == facts["parameters"]
+    assert AutoTokenizer.from_pretrained(tmp_path / "run" / "model").mask_token == "[MASK]"
+
+
+def test_causal_model_learns_and_gives_bits_per_byte(causal_language, tmp_path):
+    model = {"layout": "llama"}
+    causal_language.pretrain(tmp_path / "run", model, tokens=40_000, learning_rate=5e-3)
+    validation = lines(tmp_path / "run" / "validation.jsonl")
+    assert validation[-1]["loss"] < validation[0]["loss"] - 1
+    ratio = validation[-1]["bits_per_byte"] / validation[-1]["loss"]
+    assert validation[0]["bits_per_byte"] == pytest.approx(ratio * validation[0]["loss"])
+    assert 0.1 / math.log(2) < ratio < 1 / math.log(2)  # a token holds between 1 and 10 bytes here
+    AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
+
+
+def test_level_zero_is_the_dense_run_to_the_bit(language, tmp_path, digests):
+    language.pretrain(tmp_path / "dense")
+    language.pretrain(tmp_path / "zero", sparsity={"level": 0.0, "pattern": "unstructured"})
+    assert digests(tmp_path / "dense") == digests(tmp_path / "zero")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_masked_weights_stay_zero_to_the_end(optimizer, language, tmp_path):
+    language.pretrain(
+        tmp_path / "run", optimizer=optimizer, sparsity={"level": 0.75}, weight_decay=0.1, epochs=None
+    )
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "model")
+    report = json.loads((tmp_path / "run" / "sparsity.json").read_text())
+    assert report["level"] == pytest.approx(0.75, abs=1e-3)
+    assert len(report["layers"]) == 2 * 4
+    weights = dict(model.base_model.named_parameters())
+    for layer in report["layers"]:
+        weight = weights[layer["name"] + ".weight"]
+        assert float((weight == 0).float().mean()) == pytest.approx(layer["level"], abs=1e-9)
+    facts = json.loads((tmp_path / "run" / "pretrain.json").read_text())
+    assert facts["flops"]["accounted"] < facts["flops"]["dense"]
+
+
+def test_accumulation_changes_rounding_only(language, tmp_path):
+    losses = []
+    for parts in (1, 4):
+        language.pretrain(tmp_path / str(parts), accumulate=parts, tokens=3_000)
+        losses.append([record["loss"] for record in lines(tmp_path / str(parts) / "log.jsonl")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_long_runs_log_at_most_500_steps(monkeypatch, language, tmp_path):
+    monkeypatch.setattr(loop, "LOGGED_STEPS", 5)
+    language.pretrain(tmp_path / "run")
+    steps = [record["step"] for record in lines(tmp_path / "run" / "log.jsonl")]
+    assert steps == [3, 6, 9, 12]
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_not_finite_stops_with_advice(
+    what, monkeypatch, language, tmp_path, digests
+):
+    language.pretrain(tmp_path / "whole")
+    real, calls = loop.loss, iter(range(1000))
+
+    def broken(model, prediction):
+        value = real(model, prediction)
+        if next(calls) < 6:
+            return value
+        return value * math.nan if what == "loss" else value + (value * 0).sqrt()
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=f"{what} is not finite at step 7") as e,
+    ):
+        patch.setattr(loop, "loss", broken)
+        language.pretrain(tmp_path / "run", checkpoint_seconds=1e-9)
+    assert e.value.where == "pretrain.learning_rate"
+    assert sorted((tmp_path / "run" / "checkpoints").iterdir())[-1].name == "step-00000006"
+    language.pretrain(tmp_path / "run")
+    assert digests(tmp_path / "run") == digests(tmp_path / "whole")
+
+
+def test_going_on_from_a_checkpoint_folder(language, tmp_path):
+    language.pretrain(tmp_path / "first", tokens=40_000, learning_rate=5e-3)
+    start = str(tmp_path / "first" / "model")
+    language.pretrain(tmp_path / "second", {"start": start})
+    first = lines(tmp_path / "first" / "validation.jsonl")[-1]["loss"]
+    assert lines(tmp_path / "second" / "validation.jsonl")[0]["loss"] == first
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("model.hidden", {"hidden": 64}),
+        ("model.layers", {"layers": 1}),
+        ("model.layout", {"layout": "bert"}),
+        ("model.max_length", {"max_length": 128}),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(key, change, language, tmp_path):
+    language.pretrain(tmp_path / "first", tokens=600)
+    model = {"start": str(tmp_path / "first" / "model")} | change
+    with pytest.raises(ArtefactError) as caught:
+        language.pretrain(tmp_path / "second", model)
+    assert caught.value.where == key
+
+
+def test_a_causal_tokenizer_cannot_feed_a_masked_model(causal_language, tmp_path):
+    with pytest.raises(ArtefactError, match="no mask token"):
+        causal_language.pretrain(tmp_path / "run")
+
+
+def test_split_keeps_all_sequences_in_order():
+    batch = pack([[number] * length for number, length in enumerate((5, 1, 9, 3, 2), start=1)])
+    for parts in range(1, 8):
+        pieces = split(batch, parts)
+        assert torch.equal(torch.cat([piece.input_ids for piece in pieces]), batch.input_ids)
+        assert torch.equal(torch.cat([piece.sample_ids for piece in pieces]), batch.sample_ids)
+        assert [length for piece in pieces for length in piece.lengths] == batch.lengths
+        assert len(pieces) <= parts and all(piece.sequences for piece in pieces)
+        assert all(int(piece.cu_seqlens[0]) == 0 for piece in pieces)
+
+
+def test_bf16_runs_on_the_cpu(language, tmp_path):
+    language.pretrain(tmp_path / "run", precision="bf16", tokens=2_000)
+    assert math.isfinite(json.loads((tmp_path / "run" / "pretrain.json").read_text())["loss"])

@@ -1,0 +1,201 @@
+"""An interrupted run, gone on with, must leave the bytes of an uninterrupted one."""
+
+import errno
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from wellread import files
+from wellread.errors import ArtefactError, UserError
+from wellread.pretrain import checkpoint, loop
+
+ALWAYS = 1e-9  # checkpoint_seconds: after every step
+RESULTS = {
+    "log.jsonl",
+    "validation.jsonl",
+    "pretrain.json",
+    "sparsity.json",
+    "model/config.json",
+    "model/model.safetensors",
+    "model/tokenizer.json",
+    "model/tokenizer_config.json",
+}
+
+
+class CutError(Exception):
+    pass
+
+
+def cut_at(monkeypatch, module, name, count):
+    """Let the ``count``-th call of a function raise, as a killed process would stop there."""
+    real, calls = getattr(module, name), iter(range(1, 10**9))
+
+    def cut(*arguments, **keywords):
+        if next(calls) == count:
+            raise CutError
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(module, name, cut)
+
+
+VARIANTS = {
+    "adamw": {},
+    "sparse": {"sparsity": {"level": 0.75, "pattern": "block8"}},
+    "muon": {"optimizer": "muon", "sparsity": {"level": 0.5}},
+    "accumulate": {"accumulate": 3, "whole_word": True},
+    "dropout": {"model": {"dropout": 0.1}},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_interrupted_anywhere_equals_uninterrupted(variant, language, tmp_path, monkeypatch, digests):
+    settings = VARIANTS[variant]
+    language.pretrain(tmp_path / "whole", **settings)
+    expected = digests(tmp_path / "whole")
+    assert set(expected) == RESULTS
+    place = random.Random(variant)
+    cuts = [
+        (loop, "take_step", place.randint(2, 5)),
+        (checkpoint, "save_tensors", place.randint(1, 2)),
+        (files, "write_manifest", place.randint(1, 2)),
+        (files, "swap_in", 1),
+        (loop, "_validate", 2),
+        (loop, "_finish", 1),
+        (loop.build, "save", 1),
+    ]
+    for module, name, count in cuts:
+        with monkeypatch.context() as patch, pytest.raises(CutError):
+            cut_at(patch, module, name, count)
+            language.pretrain(tmp_path / "cut", checkpoint_seconds=ALWAYS, **settings)
+    language.pretrain(tmp_path / "cut", **settings)
+    assert digests(tmp_path / "cut") == expected
+
+
+def command(language, folder, threads=1, model=None, **settings):
+    given = {
+        "model": {"layers": 2, "hidden": 32, "heads": 2, "max_length": 64} | (model or {}),
+        "pretrain": {"tokens": 6_000, "batch_tokens": 512} | settings,
+    }
+    script = Path(__file__).with_name("run_tiny.py")
+    parts = [language.tokens, language.tokenizer, folder, threads, json.dumps(given)]
+    return [sys.executable, str(script), *map(str, parts)]
+
+
+def test_sigkill_at_random_moments(language, tmp_path, digests):
+    settings = {"tokens": 20_000, "sparsity": {"level": 0.75}}
+    language.pretrain(tmp_path / "whole", **settings)
+    moments = random.Random(0)
+    folder = tmp_path / "killed"
+    for _ in range(3):
+        known = set(folder.glob("checkpoints/step-*"))
+        process = subprocess.Popen(command(language, folder, checkpoint_seconds=ALWAYS, **settings))
+        try:
+            while set(folder.glob("checkpoints/step-*")) <= known:
+                assert process.poll() is None, "it was done before it could be killed"
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0.0, 0.1))
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert not (folder / "pretrain.json").exists()
+    language.pretrain(folder, **settings)
+    assert digests(folder) == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_processes_with_the_same_threads_agree_to_the_bit(threads, language, tmp_path, digests):
+    found = []
+    for name in ("a", "b"):
+        model = {"hidden": 64, "ffn": 256}
+        subprocess.run(
+            command(language, tmp_path / name, threads, model, batch_tokens=2048, optimizer="muon"),
+            check=True,
+        )
+        found.append(digests(tmp_path / name))
+    assert found[0] == found[1]
+
+
+def stopped_after(language, folder, monkeypatch, step):
+    """Leave a run with checkpoints of the steps before ``step``."""
+    with monkeypatch.context() as patch, pytest.raises(CutError):
+        cut_at(patch, loop, "take_step", step)
+        language.pretrain(folder, checkpoint_seconds=ALWAYS)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "manifest.json"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    name, language, tmp_path, monkeypatch, digests, capsys
+):
+    language.pretrain(tmp_path / "whole")
+    folder = tmp_path / "cut"
+    stopped_after(language, folder, monkeypatch, 5)
+    before, newest = sorted((folder / "checkpoints").iterdir())
+    assert (before.name, newest.name) == ("step-00000003", "step-00000004")
+    damaged = bytearray((newest / name).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (newest / name).write_bytes(damaged)
+    _, state = checkpoint.load_newest(folder / "checkpoints")
+    assert "damaged" in capsys.readouterr().err
+    assert state["done"]["step"] == 3
+    language.pretrain(folder)
+    assert digests(folder) == digests(tmp_path / "whole")
+
+
+def test_without_a_good_checkpoint_it_starts_again(language, tmp_path, monkeypatch, digests):
+    language.pretrain(tmp_path / "whole")
+    folder = tmp_path / "cut"
+    stopped_after(language, folder, monkeypatch, 5)
+    for path in (folder / "checkpoints").iterdir():
+        (path / "state.json").write_bytes(b"{}")
+    language.pretrain(folder)
+    assert digests(folder) == digests(tmp_path / "whole")
+
+
+def test_the_last_two_checkpoints_are_kept(language, tmp_path, monkeypatch):
+    stopped_after(language, tmp_path / "cut", monkeypatch, 8)
+    names = sorted(path.name for path in (tmp_path / "cut" / "checkpoints").iterdir())
+    assert names == ["step-00000006", "step-00000007"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("name", ["save_file", "json"])
+def test_a_full_disk_is_told_and_loses_nothing(number, name, language, tmp_path, monkeypatch, digests):
+    language.pretrain(tmp_path / "whole")
+    folder = tmp_path / "full"
+    stopped_after(language, folder, monkeypatch, 4)
+    kept = digests(folder / "checkpoints")
+
+    def full(*_, **__):
+        if name == "json":
+            raise OSError(number, "no room")
+        raise checkpoint.SafetensorError(f"Error while serializing: I/O error (os error {number})")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="no room on the disk") as caught:
+        patch.setattr(*((files, "write_json") if name == "json" else (checkpoint, "save_file")), full)
+        language.pretrain(folder, checkpoint_seconds=ALWAYS)
+    assert caught.value.fix
+    assert digests(folder / "checkpoints") == kept
+    language.pretrain(folder)
+    assert digests(folder) == digests(tmp_path / "whole")
+
+
+def test_checkpoints_of_other_settings_are_refused(language, tmp_path, monkeypatch):
+    stopped_after(language, tmp_path / "cut", monkeypatch, 4)
+    with pytest.raises(ArtefactError, match="other settings"):
+        language.pretrain(tmp_path / "cut", learning_rate=1e-4)
+
+
+def test_a_finished_folder_is_only_tidied(language, tmp_path, monkeypatch, digests):
+    folder = tmp_path / "done"
+    language.pretrain(folder)
+    expected = digests(folder)
+    (folder / "checkpoints" / "step-00000001").mkdir(parents=True)
+    monkeypatch.setattr(loop, "_train", lambda *_: pytest.fail("trained again"))
+    language.pretrain(folder)
+    assert digests(folder) == expected
