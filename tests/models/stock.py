@@ -55,3 +55,12 @@ def padded(packed: PackedBatch) -> dict[str, torch.Tensor]:
     ids = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=0)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(part) for part in parts], batch_first=True)
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def randomise(model: torch.nn.Module, seed: int = 3) -> None:
+    """Noise on norms and biases too, so that none of them is trivially one or zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))

@@ -132,7 +132,7 @@ def sparsify(model: PreTrainedModel, settings: SparsitySettings, seed: int) -> l
     """Make every attention and feed-forward matrix sparse, in place; level 0 leaves the model dense.
 
     Embeddings, norms, biases and the head stay dense (SPDF, arXiv 2303.10464).  With ``settings.rescale`` the
-    surviving weights are multiplied by 1/sqrt(1 - level), which keeps the variance of the outputs.
+    surviving weights are multiplied by 1/sqrt(share that survives), which keeps the variance of the outputs.
 
     Args:
         model: a dense model of one of the four layouts.
@@ -157,7 +157,7 @@ def sparsify(model: PreTrainedModel, settings: SparsitySettings, seed: int) -> l
         sparse = SparseLinear.from_linear(linear, live, settings.pattern)
         if settings.rescale:
             with torch.no_grad():
-                sparse.weight.mul_((1.0 - settings.level) ** -0.5)
+                sparse.weight.mul_(float(live.float().mean()) ** -0.5)
         setattr(parent, child, sparse)
         reports.append(sparse.layer_report(name))
     return reports
