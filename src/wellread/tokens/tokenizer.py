@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wellread.errors import ArtefactError, DataError, RecipeError, UserError
+from wellread.errors import ArtefactError, DataError, UserError
 from wellread.files import read_json
 from wellread.progress import Progress, say
 from wellread.recipe import TokenizerSettings
@@ -63,7 +63,6 @@ def train(
 
     Raises:
         DataError: the texts hold no word.
-        RecipeError: the vocabulary has no room for the alphabet.
         ArtefactError: the folder at ``settings.path`` is no safe tokenizer.
     """
     folder = Path(folder)
@@ -119,40 +118,55 @@ def count_words(texts: Iterable[str], *, label: str = "count words", quiet: bool
     return words
 
 
-def _feed(words: Counter[str]) -> Iterator[list[str]]:
-    """Each word as often as it was seen, in batches."""
-    batch: list[str] = []
+def _split_words(words: Counter[str], backend: Tokenizer) -> Counter[str]:
+    """The words as the tokenizer's own normaliser and splitter see them, for instance ``Ġword``."""
+    pieces: Counter[str] = Counter()
     for word, count in words.items():
-        while count:
-            take = min(count, 10_000 - len(batch))
-            batch.extend([word] * take)
-            count -= take
-            if len(batch) == 10_000:
-                yield batch
-                batch = []
-    yield batch
+        if backend.normalizer is not None:
+            word = backend.normalizer.normalize_str(word)
+        for piece, _ in backend.pre_tokenizer.pre_tokenize_str(word):
+            pieces[piece] += count
+    return pieces
+
+
+def _learn(learner: Tokenizer, trainer: Any, words: Counter[str]) -> None:
+    """Train on split words, each repeated as often as it was seen (the trainer takes no counts)."""
+    from tokenizers import pre_tokenizers
+
+    def lines() -> Iterator[str]:
+        line: list[str] = []
+        for word, count in words.items():
+            while count:
+                take = min(count, 10_000 - len(line))
+                line.extend([word] * take)
+                count -= take
+                if len(line) == 10_000:
+                    yield " ".join(line)
+                    line = []
+        yield " ".join(line)
+
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    learner.train_from_iterator(lines(), trainer)
 
 
 def _train_wordpiece(words: Counter[str], settings: TokenizerSettings, specials: list[str]) -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-    normalizer = normalizers.BertNormalizer(
+    backend = Tokenizer(models.WordPiece(unk_token=specials[1]))
+    backend.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=True,
         strip_accents=settings.lowercase,
         lowercase=settings.lowercase,
     )
-    splitter = pre_tokenizers.BertPreTokenizer()
-    first, later = _alphabet(words, normalizer, splitter, limit=settings.vocab_size // 8)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    split = _split_words(words, backend)
+    first, later = _alphabet(split, limit=settings.vocab_size // 8)
     seeds = [*specials, *first, *(f"##{character}" for character in later)]
-    if len(seeds) > settings.vocab_size:
-        raise RecipeError(
-            f"the special tokens and the alphabet alone have {len(seeds)} pieces",
-            where="tokenizer.vocab_size",
-            fix=f"raise it above {len(seeds)}",
-        )
     kept = sorted({*first, *later})
-    # The trainer takes the seeds in this order because it believes them to be special tokens.
+    # The trainer takes the seeds in this order because it believes them to be special tokens; the model made
+    # from its vocabulary does not.
     trainer = trainers.WordPieceTrainer(
         vocab_size=settings.vocab_size,
         min_frequency=settings.min_frequency,
@@ -163,14 +177,10 @@ def _train_wordpiece(words: Counter[str], settings: TokenizerSettings, specials:
         show_progress=False,
     )
     learner = Tokenizer(models.WordPiece(unk_token=specials[1]))
-    learner.normalizer, learner.pre_tokenizer = normalizer, splitter
-    learner.train_from_iterator(_feed(words), trainer)
-    # A fresh tokenizer, in which only the special tokens are special.
-    backend = Tokenizer(
-        models.WordPiece(vocab=learner.get_vocab(), unk_token=specials[1], continuing_subword_prefix="##")
+    _learn(learner, trainer, split)
+    backend.model = models.WordPiece(
+        vocab=learner.get_vocab(), unk_token=specials[1], continuing_subword_prefix="##"
     )
-    backend.normalizer, backend.pre_tokenizer = normalizer, splitter
-    backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     return backend
 
 
@@ -187,18 +197,19 @@ def _train_bpe(words: Counter[str], settings: TokenizerSettings, specials: list[
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    backend.train_from_iterator(_feed(words), trainer)
+    learner = Tokenizer(models.BPE())
+    _learn(learner, trainer, _split_words(words, backend))
+    backend.model = learner.model
     return backend
 
 
-def _alphabet(words: Counter[str], normalizer: Any, splitter: Any, limit: int) -> tuple[list[str], list[str]]:
+def _alphabet(words: Counter[str], limit: int) -> tuple[list[str], list[str]]:
     """The characters that begin words and those that continue them, the ``limit`` most frequent in all."""
     seen: Counter[tuple[bool, str]] = Counter()
     for word, count in words.items():
-        for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word)):
-            seen[(False, piece[0])] += count
-            for character in piece[1:]:
-                seen[(True, character)] += count
+        seen[(False, word[0])] += count
+        for character in word[1:]:
+            seen[(True, character)] += count
     kept = sorted(seen, key=lambda key: (-seen[key], key))[:limit]
     return (
         sorted(character for continues, character in kept if not continues),
