@@ -31,7 +31,10 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
         for i in np.flatnonzero(counts)
     ]
     ece = float(np.abs(right - sure).sum() / max(len(confidence), 1))
-    return {"ece": ece, "bins": [{key: float(v) if key != "count" else v for key, v in b.items()} for b in filled]}
+    return {
+        "ece": ece,
+        "bins": [{key: float(v) if key != "count" else v for key, v in b.items()} for b in filled],
+    }
 
 
 def decisions(kind: str, gold: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

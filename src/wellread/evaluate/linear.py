@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -142,8 +143,11 @@ def _regressions(train: Sequence[Example]) -> Iterator[tuple[float, Predict]]:
     gold = np.array([example.label for example in train], dtype=np.float64)
     for alpha in ALPHA_GRID:
         model = _fit(Ridge(alpha=alpha, solver="auto" if pairs else "sparse_cg"), features, gold)
-        yield alpha, lambda examples, model=model: model.predict(take(vectorizer, examples))[:, None].astype(
-            np.float32
+        yield (
+            alpha,
+            lambda examples, model=model: model.predict(take(vectorizer, examples))[:, None].astype(
+                np.float32
+            ),
         )
 
 
@@ -156,10 +160,10 @@ def _taggers(train: Sequence[Example]) -> Iterator[tuple[float, Predict]]:
     gold = np.array([tag for example in train for tag in example.label])  # type: ignore[union-attr]
     for c in TAG_C_GRID:
         model = _fit(_logistic(c), features, gold) if len(set(gold)) > 1 else None
-        yield c, lambda examples, model=model: _tag(examples, hasher, model, str(gold[0]))
+        yield c, partial(_tag, hasher, model, str(gold[0]))
 
 
-def _tag(examples: Sequence[Example], hasher: Any, model: Any, only: str) -> list[list[str]]:
+def _tag(hasher: Any, model: Any, only: str, examples: Sequence[Example]) -> list[list[str]]:
     total = sum(len(example.tokens) for example in examples)
     tags = [only] * total if model is None else model.predict(hasher.transform(_words(examples))).tolist()
     found, start = [], 0
@@ -190,7 +194,15 @@ def _word(token: str) -> dict[str, str]:
     """The word itself in lower case and its shape ("IL-2" has the shape "A-0")."""
     shape = ""
     for character in token:
-        mark = "A" if character.isupper() else "a" if character.islower() else "0" if character.isdigit() else character
+        mark = (
+            "A"
+            if character.isupper()
+            else "a"
+            if character.islower()
+            else "0"
+            if character.isdigit()
+            else character
+        )
         if not shape.endswith(mark):
             shape += mark
     return {"w": token.lower(), "shape": shape[:8]}

@@ -36,7 +36,9 @@ def metrics_of(kind: Kind, labels: int) -> tuple[str, ...]:
         return ("macro_f1", "accuracy", *(("auroc",) if labels == 2 else ()))
     if kind == "multilabel":
         return ("micro_f1", "macro_f1", "accuracy", "micro_f1_doc")
-    return ("pearson", "spearman") if kind == "regress" else ("entity_f1", "entity_precision", "entity_recall")
+    return (
+        ("pearson", "spearman") if kind == "regress" else ("entity_f1", "entity_precision", "entity_recall")
+    )
 
 
 def metric_names(task: Task) -> list[str]:
@@ -104,10 +106,8 @@ def gold_indices(task: Task, examples: Sequence[Example]) -> np.ndarray:
 
 def gold_matrix(task: Task, examples: Sequence[Example]) -> np.ndarray:
     """Labels of a ``multilabel`` task as bool (examples, labels)."""
-    return np.array(
-        [[label in example.label for label in task.labels] for example in examples],  # type: ignore[operator]
-        dtype=bool,
-    ).reshape(len(examples), len(task.labels))
+    rows = [[label in example.label for label in task.labels] for example in examples]  # type: ignore[operator]
+    return np.array(rows, dtype=np.bool_).reshape(len(examples), len(task.labels))
 
 
 def gold_scores(examples: Sequence[Example]) -> np.ndarray:
@@ -116,8 +116,10 @@ def gold_scores(examples: Sequence[Example]) -> np.ndarray:
 
 
 def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:
-    """Entities as (start, end, type) under strict IOB2, as seqeval reads it: an ``I-`` that continues nothing
-    of its type begins nothing."""
+    """Entities as (start, end, type) under strict IOB2, as seqeval reads it.
+
+    An ``I-`` that continues nothing of its type begins nothing.
+    """
     found = set()
     start, kind = -1, ""
     for index, tag in enumerate([*tags, "O"]):
@@ -133,7 +135,10 @@ def documents(examples: Sequence[Example]) -> np.ndarray:
     """The number of each example's document, int64 (examples,); examples without one stand alone."""
     numbers: dict[str, int] = {}
     return np.array(
-        [numbers.setdefault(example.doc or f"\0{index}", len(numbers)) for index, example in enumerate(examples)],
+        [
+            numbers.setdefault(example.doc or f"\0{index}", len(numbers))
+            for index, example in enumerate(examples)
+        ],
         dtype=np.int64,
     )
 
@@ -197,13 +202,15 @@ def _micro_f1_doc(task: Task, examples: Sequence[Example], output: Output) -> We
     predicted = np.zeros_like(gold)
     np.logical_or.at(gold, numbers, gold_matrix(task, examples))
     np.logical_or.at(predicted, numbers, np.asarray(output) >= THRESHOLD)
-    counts = np.stack([gold & predicted, ~gold & predicted, gold & ~predicted], axis=2).sum(axis=1).astype(float)
+    counts = (
+        np.stack([gold & predicted, ~gold & predicted, gold & ~predicted], axis=2).sum(axis=1).astype(float)
+    )
     first = np.unique(numbers, return_index=True)[1]
     return lambda weights: _f1(weights[:, first] @ counts)
 
 
-def entity_counts(task: Task, examples: Sequence[Example], output: Output) -> np.ndarray:
-    """True positives, false positives and false negatives among the entities of each example: (examples, 3)."""
+def entity_counts(examples: Sequence[Example], output: Output) -> np.ndarray:
+    """True positives, false positives and false negatives among each example's entities: (examples, 3)."""
     counts = np.zeros((len(examples), 3))
     for index, (example, tags) in enumerate(zip(examples, output, strict=True)):
         gold, predicted = entities(example.label), entities(tags)  # type: ignore[arg-type]
@@ -211,19 +218,19 @@ def entity_counts(task: Task, examples: Sequence[Example], output: Output) -> np
     return counts
 
 
-def _entity_f1(task: Task, examples: Sequence[Example], output: Output) -> Weighted:
+def _entity_f1(_task: Task, examples: Sequence[Example], output: Output) -> Weighted:
     """F1 over entities with exact borders and type, strict IOB2."""
-    counts = entity_counts(task, examples, output)
+    counts = entity_counts(examples, output)
     return lambda weights: _f1(weights @ counts)
 
 
-def _entity_precision(task: Task, examples: Sequence[Example], output: Output) -> Weighted:
-    counts = entity_counts(task, examples, output)
+def _entity_precision(_task: Task, examples: Sequence[Example], output: Output) -> Weighted:
+    counts = entity_counts(examples, output)
     return lambda weights: _ratio(weights @ counts[:, 0], weights @ (counts[:, 0] + counts[:, 1]))
 
 
-def _entity_recall(task: Task, examples: Sequence[Example], output: Output) -> Weighted:
-    counts = entity_counts(task, examples, output)
+def _entity_recall(_task: Task, examples: Sequence[Example], output: Output) -> Weighted:
+    counts = entity_counts(examples, output)
     return lambda weights: _ratio(weights @ counts[:, 0], weights @ (counts[:, 0] + counts[:, 2]))
 
 

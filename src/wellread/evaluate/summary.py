@@ -108,8 +108,11 @@ def read_output(task: Task, split: str, folder: Path) -> Output:
 
 
 def _mark_failures(task: Task, units: list[Unit]) -> None:
-    """A run failed when its predictions are not finite, or not better on dev than knowing only the label
-    frequencies (Mosbach et al., 2021, count such runs); it stays in the means."""
+    """Mark the failed runs; they stay in the means.
+
+    A run failed when its predictions are not finite, or not better on dev than knowing only the frequencies of
+    the labels (as Mosbach et al., 2021, count them).
+    """
     baseline = score(task, "dev", majority(task, task.splits["train"], "dev"))[task.metric]
     for unit in units:
         if not all(is_finite(output) for output in unit["outputs"].values()):
@@ -199,4 +202,6 @@ def _calibration(task: Task, outputs: list[Output]) -> dict[str, Any] | None:
     examples = task.splits["test"]
     gold = gold_indices(task, examples) if task.kind == "classify" else gold_matrix(task, examples)
     pairs = [decisions(task.kind, gold, output) for output in outputs]
-    return calibration(np.concatenate([sure for sure, _ in pairs]), np.concatenate([right for _, right in pairs]))
+    return calibration(
+        np.concatenate([sure for sure, _ in pairs]), np.concatenate([right for _, right in pairs])
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from wellread.evaluate.metrics import metrics_of
 from wellread.errors import RecipeError
+from wellread.evaluate.metrics import metrics_of
 from wellread.recipe import TaskSettings
 from wellread.tasks.task import Task
 

@@ -10,13 +10,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wellread import rng
 from wellread.corpus import documents as corpus
 from wellread.corpus.documents import ROLES, Document
+from wellread.corpus.readers.roles import role_of
 from wellread.errors import DataError
 from wellread.evaluate.metrics import default_metric
+from wellread.tasks.mesh import DISEASES, load_categories
 from wellread.tasks.read import text_key, write_task
 from wellread.tasks.sentences import split_sentences
 from wellread.tasks.task import SPLITS, Example, Task
@@ -35,6 +38,13 @@ _HEADINGS = (
 _HEADING = re.compile(
     rf"^(?:(?:[A-Z][A-Z/,&()'’ -]{{2,70}}?|(?i:(?:study |main )?(?:{_HEADINGS})"
     rf"(?:(?: and |, | & |/|/ )(?:{_HEADINGS}|analysis|sample)){{0,3}}))\s*(?::|\s[-–—]\s|—)\s*)+"
+)
+
+# Registrations of trials and web addresses stand at the end of whichever section is last: they have no role.
+_REGISTRATION = re.compile(
+    r"https?://|www\.|\b(?:NCT ?\d{6}|ISRCTN|ChiCTR|PROSPERO|CRD42\d|UMIN\d|EudraCT|ACTRN)|clinicaltrials\.gov|"
+    r"\b(?:trial|study) registration\b|\bregistration (?:number|no\b)|\blevel of evidence\b",
+    re.IGNORECASE,
 )
 
 
@@ -109,14 +119,26 @@ def derive_from(
     limits = {"train": max_train, "dev": max_eval, "test": max_eval}
     chosen = {split: _sample(splits[split], limits[split]) for split in SPLITS}
     present = {one.label for one in chosen["train"]}
-    labels = tuple(x for x in derivation.labels if x in present) if derivation.labels else _large_classes(chosen, facts)
+    labels = (
+        tuple(x for x in derivation.labels if x in present)
+        if derivation.labels
+        else _large_classes(chosen, facts)
+    )
     chosen = {split: [one for one in chosen[split] if one.label in labels] for split in SPLITS}
     _refuse_poor(kind, chosen, labels, derivation.needs)
     facts["classes"] = {
-        split: {label: sum(one.label == label for one in chosen[split]) for label in labels} for split in SPLITS
+        split: {label: sum(one.label == label for one in chosen[split]) for label in labels}
+        for split in SPLITS
     }
     return Task(
-        name or kind, "classify", labels, default_metric("classify"), chosen, "derived from the corpus", "", facts
+        name or kind,
+        "classify",
+        labels,
+        default_metric("classify"),
+        chosen,
+        "derived from the corpus",
+        "",
+        facts,
     )
 
 
@@ -134,9 +156,7 @@ def _derivation(kind: str) -> _Derivation:
     if kind == "review":
         return _Derivation(_review, ("other", "review"), "publication types")
     if kind == "disease-category":
-        from wellread.tasks.mesh import load_trees
-
-        return _Derivation(_Disease(load_trees()), None, "MeSH headings of diseases")
+        return _Derivation(partial(_disease, categories=load_categories()), None, "MeSH headings of diseases")
     raise DataError(
         f"unknown derived task {kind!r}",
         fix="one of: sentence-role, human-animal, disease-category, review",
@@ -150,11 +170,14 @@ def _roles(document: Document) -> Iterator[Example]:
         return
     number = 0
     for section in sections:
+        label = section.label
         for sentence in split_sentences(section.text):
             text = strip_heading(sentence)
+            # A heading that was left inside a section begins another one.
+            label = role_of(sentence[: len(sentence) - len(text)]) or label
             number += 1
-            if len(text.split()) >= MIN_WORDS:
-                yield Example(f"{document.id}#{number}", text, section.label, doc=document.id)
+            if len(text.split()) >= MIN_WORDS and not _REGISTRATION.search(text):
+                yield Example(f"{document.id}#{number}", text, label, doc=document.id)
 
 
 def strip_heading(sentence: str) -> str:
@@ -175,35 +198,43 @@ def _human_animal(document: Document) -> Iterator[Example]:
 
 
 _REVIEWS = frozenset({"Review", "Systematic Review"})
-_UNCLEAR = frozenset({"Meta-Analysis", "Comment", "Editorial", "Letter", "Published Erratum", "News", "Guideline"})
+_UNCLEAR = frozenset(
+    {"Meta-Analysis", "Comment", "Editorial", "Letter", "Published Erratum", "News", "Guideline"}
+)
+
+
+# The newest records are not indexed yet: many that call themselves a review lack the publication type.
+_SAYS_REVIEW = re.compile(
+    r"\b(?:systematic|scoping|literature|narrative|umbrella|integrative|critical|mini)[- ]review|"
+    r"\breview of (?:the )?literature|\ba review\b|\breview article|\bmeta-?analys[ei]s\b",
+    re.IGNORECASE,
+)
 
 
 def _review(document: Document) -> Iterator[Example]:
-    """Reviews against other journal articles; comments, letters, meta-analyses and the like are left out."""
+    """Reviews against other journal articles.
+
+    Comments, letters, meta-analyses and the like are left out, and so are other articles whose title says
+    that they are a review.
+    """
     types = set(document.publication_types)
     if types & _REVIEWS:
         yield from _whole(document, "review")
-    elif "Journal Article" in types and not types & _UNCLEAR:
+    elif "Journal Article" in types and not types & _UNCLEAR and not _SAYS_REVIEW.search(document.title):
         yield from _whole(document, "other")
 
 
-class _Disease:
-    """Records whose major disease headings all stand in one top-level category of the MeSH tree."""
+def _disease(document: Document, categories: dict[str, list[str]]) -> Iterator[Example]:
+    """Records with exactly one top-level category of the MeSH tree in which all major disease headings stand.
 
-    def __init__(self, trees: dict[str, list[str]]) -> None:
-        self.trees = trees
-
-    def __call__(self, document: Document) -> Iterator[Example]:
-        from wellread.tasks.mesh import DISEASES
-
-        found = {
-            number.split(".")[0]
-            for heading in document.mesh
-            if heading.major
-            for number in self.trees.get(heading.ui) or self.trees.get(heading.name.lower(), [])
-        } & set(DISEASES)
-        if len(found) == 1:
-            yield from _whole(document, DISEASES[found.pop()])
+    "Lung Neoplasms" alone stands in two (neoplasms, respiratory tract) and is left out; beside
+    "Adenocarcinoma" the one category in common is Neoplasms.
+    """
+    found = [set(categories.get(heading.name.lower(), ())) for heading in document.mesh if heading.major]
+    diseases = [one for one in found if one]
+    common = set.intersection(*diseases) if diseases else set()
+    if len(common) == 1:
+        yield from _whole(document, DISEASES[common.pop()])
 
 
 def _sample(found: list[tuple[float, Example]], limit: int | None) -> list[Example]:

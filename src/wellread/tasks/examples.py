@@ -65,14 +65,18 @@ def parse(row: Row, kind: Kind, number: int, split: str, counts: Counter[str]) -
 def _identity(row: Row, key: str) -> str:
     value = row.values.get(key, "")
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise DataError(f"`{key}` is not a string", where=row.where, fix=f"give a string or leave `{key}` out")
+        raise DataError(
+            f"`{key}` is not a string", where=row.where, fix=f"give a string or leave `{key}` out"
+        )
     return clean(row, str(value), key)
 
 
 def clean(row: Row, text: str, key: str) -> str:
     """The string itself, unless it cannot be written as UTF-8 or holds NUL."""
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise DataError(f"`{key}` holds a NUL or half a surrogate pair", where=row.where, fix="repair the text")
+        raise DataError(
+            f"`{key}` holds a NUL or half a surrogate pair", where=row.where, fix="repair the text"
+        )
     return text
 
 
@@ -104,7 +108,9 @@ def _labels(row: Row, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [part for part in value.split("|") if part.strip()]
     if not isinstance(value, list):
-        raise DataError("`labels` is not a list", where=row.where, fix='give a list such as ["a", "b"], or []')
+        raise DataError(
+            "`labels` is not a list", where=row.where, fix='give a list such as ["a", "b"], or []'
+        )
     names = [_label(row, name) for name in value]
     if len(set(names)) < len(names):
         raise DataError("a label stands twice in `labels`", where=row.where, fix="name each label once")
@@ -117,7 +123,9 @@ def _score(row: Row, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not math.isfinite(number):
-        raise DataError("the score is not a finite number", where=row.where, fix="give a number or remove the row")
+        raise DataError(
+            "the score is not a finite number", where=row.where, fix="give a number or remove the row"
+        )
     return number
 
 
@@ -127,7 +135,9 @@ def _tagged(row: Row, counts: Counter[str]) -> tuple[tuple[str, ...], tuple[str,
     tokens, tags = row.values.get("tokens"), row.values["tags"]
     for key, value in (("tokens", tokens), ("tags", tags)):
         if not isinstance(value, list) or not all(isinstance(part, str) and part.strip() for part in value):
-            raise DataError(f"`{key}` is not a list of words", where=row.where, fix=f"give `{key}` as strings")
+            raise DataError(
+                f"`{key}` is not a list of words", where=row.where, fix=f"give `{key}` as strings"
+            )
     assert isinstance(tokens, list)
     if not tokens:
         raise DataError("no tokens", where=row.where, fix="remove the row")
@@ -148,7 +158,9 @@ def iob2(row: Row, tags: list[str]) -> tuple[tuple[str, ...], int]:
     """
     for tag in tags:
         if _TAG.match(tag) is None:
-            raise DataError(f"{tag[:30]!r} is not an IOB tag", where=row.where, fix="use O, B-TYPE and I-TYPE")
+            raise DataError(
+                f"{tag[:30]!r} is not an IOB tag", where=row.where, fix="use O, B-TYPE and I-TYPE"
+            )
     fixed = iob2_tags(tags)
     return fixed, sum(old != new for old, new in zip(tags, fixed, strict=True))
 
@@ -182,8 +194,15 @@ def check_spans(row: Row, text: str, spans: Any) -> list[tuple[int, int, str]]:
     for span in spans:
         values = span if isinstance(span, dict) else {}
         start, end, label = (values.get(key) for key in ("start", "end", "label"))
-        whole = type(start) is int and type(end) is int
-        if not whole or not isinstance(label, str) or not label.strip() or re.search(r"\s", label):
+        whole = type(start) is int and type(end) is int  # True is no offset
+        if (
+            not isinstance(start, int)
+            or not isinstance(end, int)
+            or not whole
+            or not isinstance(label, str)
+            or not label.strip()
+            or re.search(r"\s", label)
+        ):
             raise DataError(
                 "a span lacks a whole `start` and `end` or a `label` without spaces",
                 where=row.where,
@@ -210,7 +229,7 @@ def check_spans(row: Row, text: str, spans: Any) -> list[tuple[int, int, str]]:
 def from_spans(
     row: Row, text: str, spans: Any, counts: Counter[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tokens (``\\w+|[^\\w\\s]``) and IOB2 tags of a text with character spans.
+    """Tokens (see :data:`TOKEN`) and IOB2 tags of a text with character spans.
 
     A token that a span touches belongs to it; of two spans within one token the longer keeps it.
     """

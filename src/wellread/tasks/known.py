@@ -1,10 +1,11 @@
 """Known benchmark tasks in the formats in which they are published, one TOML file each in ``known/``.
 
 Keys of such a file: ``title``, ``kind``, ``source``, ``licence``, and if need be ``metric``, ``labels``;
-``files`` (the file names of each split, the first that exists is read); ``format`` (conll, tsv, csv); ``columns``
-(names for a file without a header); ``rename`` (our key = its column); ``names`` (its label = our label);
-``flags`` (labels written as "0_0,1_1": index and 0 or 1); ``doc`` (a pattern whose first group, found in the id,
-names the document) and ``doc_prefix``.
+``files`` (the file names of each split, the first that exists is read); ``format`` (conll, tsv, csv);
+``columns`` (names for a file without a header); ``rename`` (our key = its column); ``names`` (its label = our label);
+``flags`` (labels written as "0_0,1_1": index and 0 or 1); ``doc`` (a pattern whose first group, found in the
+id, names the document) and ``doc_prefix``; ``entity`` (the type of tags B and I); ``number_ids`` (ids begin anew
+in each split).
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def read_known(known: str, path: Path, name: str | None = None) -> Task:
     for split, file in known_files(known, path).items():
         rows[split] = []
         columns = tuple(told["columns"]) if "columns" in told else None
-        for row in read_rows(file, told["format"], columns, header_text=told.get("rename", {}).get("text", "text")):
+        for row in read_rows(
+            file, told["format"], columns, header_text=told.get("rename", {}).get("text", "text")
+        ):
             if isinstance(row, DataError):
                 raise row
             rows[split].append(_translated(row, told, split))
@@ -99,7 +102,9 @@ def _translated(row: Row, told: dict[str, Any], split: str) -> Row:
     if "names" in told and "label" in values:
         values["label"] = told["names"].get(values["label"], values["label"])
     if "entity" in told:
-        values["tags"] = [tag if "-" in tag or tag == "O" else f"{tag}-{told['entity']}" for tag in values["tags"]]
+        values["tags"] = [
+            tag if "-" in tag or tag == "O" else f"{tag}-{told['entity']}" for tag in values["tags"]
+        ]
     identity = values.get("id", "")
     if "doc" in told and (match := re.search(told["doc"], identity)):
         values["doc"] = match[1]

@@ -82,12 +82,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise DataError("`labels` is not a list of strings", where=str(path), fix='write labels = ["a", "b"]')
     if settings.get("kind", "classify") not in KINDS:
-        raise DataError(f"unknown kind {settings['kind']!r}", where=str(path), fix=f"one of: {', '.join(KINDS)}")
+        raise DataError(
+            f"unknown kind {settings['kind']!r}", where=str(path), fix=f"one of: {', '.join(KINDS)}"
+        )
     return settings
 
 
 def write_task(task: Task, folder: Path) -> None:
-    """Write a task folder; equal tasks give equal bytes.  Counts and SHA-256 of each split go to task.toml."""
+    """Write a task folder, with counts and SHA-256 of each split; equal tasks give equal bytes."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     hashes = {}
@@ -129,7 +131,9 @@ def example_json(example: Example, kind: Kind) -> bytes:
 
 def to_toml(values: dict[str, Any], prefix: str = "") -> str:
     """Nested dictionaries of strings, numbers, booleans and lists as TOML."""
-    plain = [f"{_key(key)} = {_toml(value)}\n" for key, value in values.items() if not isinstance(value, dict)]
+    plain = [
+        f"{_key(key)} = {_toml(value)}\n" for key, value in values.items() if not isinstance(value, dict)
+    ]
     tables = []
     for key, value in values.items():
         if isinstance(value, dict):
@@ -221,7 +225,9 @@ def _unique_ids(splits: dict[str, list[Example]], rows: dict[str, list[Row]]) ->
         for number, row in enumerate(rows[split]):
             identity = str(row.values.get("id") or f"{split}-{number}")
             if identity in seen:
-                raise DataError("an id that an earlier example has", where=row.where, fix="give each example its own")
+                raise DataError(
+                    "an id that an earlier example has", where=row.where, fix="give each example its own"
+                )
             seen.add(identity)
 
 
@@ -243,7 +249,9 @@ def _label_names(
     if kind == "tag":
         return ("O", *(f"{mark}-{name}" for name in known for mark in "BI"))
     if len(known) < 2 and kind == "classify":
-        raise DataError("only one label in train", where=rows["train"][0].where, fix="give at least two classes")
+        raise DataError(
+            "only one label in train", where=rows["train"][0].where, fix="give at least two classes"
+        )
     return tuple(known)
 
 

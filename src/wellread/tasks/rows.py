@@ -53,7 +53,9 @@ def split_files(folder: Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError("no such folder", where=str(folder), fix="give a folder with train.jsonl (or .csv, .tsv)")
+        raise DataError(
+            "no such folder", where=str(folder), fix="give a folder with train.jsonl (or .csv, .tsv)"
+        )
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
         paths = [path for path in sorted(folder.iterdir()) if path.stem in names and path.suffix in FORMATS]
@@ -82,7 +84,9 @@ def read_rows(
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        yield DataError(f"cannot be read ({error.strerror})", where=str(path), fix="check the path and its rights")
+        yield DataError(
+            f"cannot be read ({error.strerror})", where=str(path), fix="check the path and its rights"
+        )
         return
     if data[:2] in _BOMS:
         yield DataError("the file is UTF-16", where=f"{path}:1", fix="save it as UTF-8")
@@ -164,7 +168,7 @@ def _table(
                 yield DataError(
                     f"the first line names no `{header_text}` column",
                     where=f"{path}:{line}",
-                    fix="name the columns in the first line: text, label (or labels, score), text_pair, id, doc",
+                    fix="name them there: text, label (or labels, score), and if you have them text_pair, id, doc",
                 )
                 return
         elif len(cells) != len(header):
@@ -174,11 +178,16 @@ def _table(
                 fix="give every row as many cells as the header",
             )
         else:
-            yield Row(path, line, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""})
+            yield Row(
+                path, line, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+            )
 
 
 def _looks_like_conll(data: bytes) -> bool:
-    first = data[:65536].decode(errors="replace").splitlines()[:-1][:200] or data.decode(errors="replace").splitlines()
+    first = (
+        data[:65536].decode(errors="replace").splitlines()[:-1][:200]
+        or data.decode(errors="replace").splitlines()
+    )
     cells = [line.split("\t") for line in first if line.strip() and not line.startswith("-DOCSTART-")]
     return bool(cells) and all(len(row) == 2 and _TAG.match(row[1].strip()) for row in cells)
 

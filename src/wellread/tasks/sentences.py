@@ -6,10 +6,123 @@ import re
 
 # Words after which a full stop does not end a sentence (lower case, without their last stop).
 _ABBREVIATIONS = frozenset(
-    "e.g i.e vs v cf et al fig figs eq ref refs no nos vol ca approx resp dr prof mr mrs ms st sp spp subsp var "
-    "ssp gen nov inc ltd corp co dept univ min max sec hr wk yr mo avg std dev obs temp etc viz viz. p.o i.v i.m "
-    "s.c i.p b.i.d t.i.d q.d a.m p.m u.s u.k ph.d m.d w.r.t i.c.v i.a aff mol wt conc int ed eds pp b.w p.c d.w "
-    "str cv ser".split()
+    [
+        "e.g",
+        "i.e",
+        "vs",
+        "v",
+        "cf",
+        "et",
+        "al",
+        "fig",
+        "figs",
+        "eq",
+        "ref",
+        "refs",
+        "no",
+        "nos",
+        "vol",
+        "ca",
+        "approx",
+        "resp",
+        "dr",
+        "prof",
+        "mr",
+        "mrs",
+        "ms",
+        "st",
+        "sp",
+        "spp",
+        "subsp",
+        "var",
+        "ssp",
+        "gen",
+        "nov",
+        "inc",
+        "ltd",
+        "corp",
+        "co",
+        "dept",
+        "univ",
+        "min",
+        "max",
+        "sec",
+        "hr",
+        "wk",
+        "yr",
+        "mo",
+        "avg",
+        "std",
+        "dev",
+        "obs",
+        "temp",
+        "etc",
+        "viz",
+        "p.o",
+        "i.v",
+        "i.m",
+        "s.c",
+        "i.p",
+        "b.i.d",
+        "t.i.d",
+        "q.d",
+        "a.m",
+        "p.m",
+        "u.s",
+        "u.k",
+        "ph.d",
+        "m.d",
+        "w.r.t",
+        "i.c.v",
+        "i.a",
+        "aff",
+        "mol",
+        "wt",
+        "conc",
+        "int",
+        "ed",
+        "eds",
+        "pp",
+        "b.w",
+        "p.c",
+        "d.w",
+        "str",
+        "cv",
+        "ser",
+        "ver",
+    ]
+)
+# After these a single capital closes a clause ("vitamin D. We"); elsewhere it is an initial ("S. aureus").
+_BEFORE_LETTER = frozenset(
+    [
+        "vitamin",
+        "type",
+        "hepatitis",
+        "group",
+        "grade",
+        "class",
+        "factor",
+        "influenza",
+        "immunoglobulin",
+        "cytochrome",
+        "protein",
+        "arm",
+        "part",
+        "panel",
+        "category",
+        "stage",
+        "coenzyme",
+        "phase",
+        "cyclosporin",
+        "amphotericin",
+        "toxin",
+        "and",
+        "or",
+        "virus",
+        "experiment",
+        "study",
+        "cohort",
+    ]
 )
 _BOUNDARY = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)")
 _OPENING = "\"'“‘([{*<"
@@ -36,7 +149,7 @@ def _in_line(line: str) -> list[str]:
 
 
 def _ends(line: str, start: int, stop: int, end: int) -> bool:
-    """Whether the mark at ``stop`` (with what closes it, up to ``end``) ends the sentence begun at ``start``."""
+    """Whether the mark at ``stop`` (closed at ``end``) ends the sentence that began at ``start``."""
     following = line[end:].lstrip()
     if not following:
         return False
@@ -44,24 +157,19 @@ def _ends(line: str, start: int, stop: int, end: int) -> bool:
     if not (head.isupper() or head.isdigit() or (following[0] in "([" and not head.islower())):
         # Gene names and units begin sentences in lower case (mTOR, p53, mRNA).
         word = following.split(None, 1)[0]
-        if not (len(word) > 1 and word[0].islower() and any(part.isupper() or part.isdigit() for part in word[1:])):
+        if not (
+            len(word) > 1 and word[0].islower() and any(part.isupper() or part.isdigit() for part in word[1:])
+        ):
             return False
     if line[stop] != ".":
         return True
     before = line[start:stop]
     word = before.rsplit(None, 1)[-1] if before.split() else ""
     word = word.lstrip(_OPENING).lower()
-    if word in _ABBREVIATIONS or word.replace("-", ".").rsplit(".", 1)[-1] in {"vs", "al"} and word != "al":
+    if word in _ABBREVIATIONS:
         return False
     if len(word) == 1 and word.isalpha() and before.rstrip()[-1:].isupper():
-        # "S. aureus", "J. Smith": an initial, unless it closes a clause ("vitamin D. We").
         previous = before.rsplit(None, 2)[-2].lower() if len(before.split()) > 1 else ""
         return previous in _BEFORE_LETTER
     opened = before.count("(") - before.count(")")
     return opened <= 0 or len(before) > 1000
-
-
-_BEFORE_LETTER = frozenset(
-    "vitamin type hepatitis group grade class factor influenza immunoglobulin cytochrome protein arm part panel "
-    "category stage coenzyme phase cyclosporin amphotericin toxin and or virus experiment study cohort".split()
-)
