@@ -23,7 +23,7 @@ from wellread.corpus.summary import Summary
 from wellread.errors import DataError, RecipeError
 from wellread.files import sha256_file, write_json
 from wellread.progress import Progress, say
-from wellread.recipe import CorpusSettings
+from wellread.recipe import CorpusSettings, resolve
 
 DOCUMENTS = "documents.jsonl.zst"
 REPORT = "report.json"
@@ -144,7 +144,7 @@ def _cleaned(
             read[name] += 1
             progress.advance(1, name)
             document = clean(raw)
-            reason = _reason_to_drop(document, settings)
+            reason = reason_to_drop(document, settings)
             if reason:
                 dropped[reason] += 1
                 continue
@@ -154,7 +154,8 @@ def _cleaned(
                 return
 
 
-def _reason_to_drop(document: Document, settings: CorpusSettings) -> str:
+def reason_to_drop(document: Document, settings: CorpusSettings) -> str:
+    """Why the filters drop a document; "" when they keep it."""
     if settings.languages and document.language and document.language not in settings.languages:
         return "language"
     words = len(document.text.split())
@@ -188,12 +189,12 @@ def _resolve(source: str, base: Path) -> list[Path]:
                 fix=f"run `wellread data get {source}`",
             )
         return registry.files(source)
-    path = base / Path(source).expanduser()
+    path = resolve(source, base, "corpus.sources")
     if path.is_dir():
         found = _below(path)
     elif os.path.lexists(path):
         found = [path]
-    elif glob.has_magic(source):
+    elif glob.has_magic(str(path)):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - takes absolute patterns
         found = [at for match in matches for at in (_below(match) if match.is_dir() else [match])]
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wellread.errors import RecipeError
 from wellread.evaluate.metrics import metrics_of
-from wellread.recipe import TaskSettings
+from wellread.recipe import TaskSettings, resolve
 from wellread.tasks.task import Task
 
 
@@ -29,8 +29,7 @@ def build(
         RecipeError: ``known`` or ``metric`` names what is not there.
     """
     from wellread.tasks.derive import derive_from
-    from wellread.tasks.known import read_known
-    from wellread.tasks.read import read_task, write_task
+    from wellread.tasks.read import write_task
 
     if settings.derive is not None:
         from wellread.corpus.documents import read
@@ -39,11 +38,18 @@ def build(
             raise RecipeError("a derived task needs a corpus", where=f"tasks.{name}.derive")
         limits = {"max_train": settings.max_train, "max_eval": settings.max_eval}
         task = derive_from(settings.derive, read(documents), seed=seed, name=name, **limits)
-    elif settings.known is not None:
-        task = read_known(settings.known, base / str(settings.path), name)
     else:
-        task = read_task(base / str(settings.path), name)
+        task = read_source(name, settings, base)
     write_task(_with_metric(task, settings.metric, name), folder)
+
+
+def read_source(name: str, settings: TaskSettings, base: Path) -> Task:
+    """The task as its labelled files give it; errors as in :func:`build`."""
+    from wellread.tasks.known import read_known
+    from wellread.tasks.read import read_task
+
+    folder = resolve(str(settings.path), base, f"tasks.{name}.path")
+    return read_known(settings.known, folder, name) if settings.known else read_task(folder, name)
 
 
 def source_files(settings: TaskSettings, base: Path, where: str) -> list[Path]:
@@ -63,7 +69,7 @@ def source_files(settings: TaskSettings, base: Path, where: str) -> list[Path]:
 
     if settings.path is None:
         return []
-    folder = base / settings.path
+    folder = resolve(settings.path, base, f"{where}.path")
     if settings.known is not None:
         return sorted(known_files(settings.known, folder, where).values())
     found = list(split_files(folder).values())

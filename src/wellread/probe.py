@@ -1,0 +1,205 @@
+"""Short measurements for ``wellread plan``: a sample of the documents goes through the real functions.
+
+Nothing is written outside a temporary folder.  Sizes are extrapolated from the bytes of the files that were
+sampled; times are for this machine as it is now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from wellread import pipeline
+from wellread.corpus.documents import Document
+from wellread.errors import DataError
+from wellread.recipe import CorpusSettings, Recipe
+
+PIECE_BYTES = 1 << 20  # read of each sampled file
+SAMPLED_FILES = 6
+TUNING_STEPS = 8
+# Fine-tuning stops early when dev no longer gains: the share of its steps that runs take on average, as
+# measured on the quickstart (docs/results/quickstart.md).
+SHARE_OF_STEPS = 0.75
+
+
+@dataclass
+class Sample:
+    """Documents as they come out of the readers, and what the whole corpus would be by them.
+
+    Attributes:
+        documents: cleaned and filtered by language and length, duplicates still among them.
+        read: how many were read to get them.
+        total: estimate of the documents in all files.
+        seconds: time it took to read and clean them.
+    """
+
+    documents: list[Document] = field(default_factory=list)
+    read: int = 0
+    total: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def kept(self) -> float:
+        """Estimate of the documents that pass the filters."""
+        return self.total * len(self.documents) / max(1, self.read)
+
+
+def sample(settings: CorpusSettings, paths: list[Path], scratch: Path) -> Sample:
+    """Read the beginning of some of the files.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    from wellread.corpus.clean import clean
+    from wellread.corpus.prepare import reason_to_drop
+    from wellread.corpus.readers import detect
+
+    found = Sample()
+    seen_bytes = 0
+    for path in paths[:: math.ceil(len(paths) / SAMPLED_FILES)]:
+        piece = scratch / path.name
+        with open(path, "rb") as stream:
+            piece.write_bytes(stream.read(PIECE_BYTES))
+        whole = piece.stat().st_size == path.stat().st_size
+        began = time.perf_counter()
+        # A piece ends in the middle of a document; that it is cut off is no fault of the file.
+        with contextlib.nullcontext() if whole else contextlib.suppress(DataError):
+            for raw in detect.read(piece, path.name, settings.text_field, settings.id_field):
+                found.read += 1
+                document = clean(raw)
+                if not reason_to_drop(document, settings):
+                    found.documents.append(document)
+        found.seconds += time.perf_counter() - began
+        seen_bytes += piece.stat().st_size
+        piece.unlink()
+    found.total = found.read * sum(path.stat().st_size for path in paths) / max(seen_bytes, 1)
+    return found
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the text stages would take.
+
+    Attributes:
+        documents, words, tokens: of the whole corpus, after deduplication of the sample.
+        lengths: tokens of the sample's documents, special tokens left out.
+        seconds: by kind of stage.
+        tokenizer: folder of the tokenizer trained on the sample.
+    """
+
+    documents: int
+    words: int
+    tokens: int
+    lengths: list[int]
+    seconds: dict[str, float]
+    tokenizer: Path
+
+
+def text_stages(recipe: Recipe, found: Sample, scratch: Path) -> Text:
+    """Put the sample through cleaning, tokenizer training and tokenising, and extrapolate."""
+    import numpy as np
+
+    from wellread.corpus.prepare import prepare
+    from wellread.tokens import store, tokenizer
+
+    scale = found.kept / max(1, len(found.documents))
+    texts = [(document.id, document.text) for document in found.documents]
+    source = scratch / "sample.jsonl"
+    with open(source, "w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps({"id": name, "text": text}) + "\n" for name, text in texts)
+    (scratch / "corpus").mkdir()
+    settings = CorpusSettings(
+        sources=(str(source),), min_words=0, near_duplicates=recipe.corpus.near_duplicates
+    )
+    _, preparing = _timed(lambda: prepare(settings, scratch, scratch / "corpus", quiet=True))
+    folder = scratch / "tokenizer"
+    folder.mkdir()
+    models = [recipe.model_for(name) for name in recipe.variant_names()]
+    longest = max(model.max_length for model in models)
+    words, counting = _timed(lambda: tokenizer.count_words((text for _, text in texts), quiet=True))
+    _, training = _timed(
+        lambda: tokenizer.train(
+            (text for _, text in texts),
+            recipe.tokenizer,
+            folder,
+            causal=models[0].causal,
+            max_length=longest,
+            quiet=True,
+        )
+    )
+    threads = recipe.threads or pipeline.cores()
+    _, storing = _timed(lambda: store.build(texts, folder, scratch / "store", processes=threads, quiet=True))
+    lengths = np.diff(store.Store.open(scratch / "store").offsets).tolist()
+    # Counting grows with the text, learning the pieces with the distinct words (Heaps' law).
+    learning = max(0.0, training - counting) * scale**0.5
+    return Text(
+        documents=round(found.kept),
+        words=round(sum(words.values()) * scale),
+        tokens=round(sum(lengths) * scale),
+        lengths=lengths,
+        seconds={
+            "corpus": (found.seconds / max(1, found.read)) * found.total + preparing * scale,
+            "tokenizer": counting * scale + learning,
+            "tokens": storing * scale,
+        },
+        tokenizer=folder,
+    )
+
+
+def finetuning(
+    recipe: Recipe, task: str, found: Sample, tokenizer_folder: Path, base: Path
+) -> dict[str, float]:
+    """Seconds that all fine-tuning runs and the rivals of a task would take.
+
+    Raises:
+        UserError: the task cannot be made from the sample, or its files are wrong.
+    """
+    from wellread.finetune import data, grid, loop
+    from wellread.tasks import build, derive
+    from wellread.tasks.subset import subset
+    from wellread.tokens import tokenizer
+
+    settings = recipe.tasks[task]
+    main = recipe.variant_names()[0]
+    tuning, model = recipe.finetune_for(task, main), recipe.model_for(main)
+    if settings.derive is not None:
+        made, deriving = _timed(lambda: derive.derive_from(settings.derive, found.documents, name=task))
+        scale = found.kept / max(1, len(found.documents))
+        sizes = {split: len(examples) * scale for split, examples in made.splits.items()}
+        sizes["train"] = min(sizes["train"], settings.max_train or math.inf)
+        sizes |= {split: min(sizes[split], settings.max_eval or math.inf) for split in ("dev", "test")}
+        deriving *= scale
+    else:
+        made, deriving = _timed(lambda: build.read_source(task, settings, base))
+        sizes = {split: float(len(examples)) for split, examples in made.splits.items()}
+    loaded = tokenizer.load(tokenizer_folder)
+    few = replace(made, splits={split: examples[:300] for split, examples in made.splits.items()})
+    train = subset(few, "all", 0)
+    prepared = data.prepare(few, train, loaded, grid.longest(model, tuning))
+    short = tuning.model_copy(update={"max_steps": TUNING_STEPS, "evaluations": 1})
+    loop.finetune(prepared, train, model, loaded, short, 0)  # the first run warms up
+    one, seconds_one = _timed(lambda: loop.finetune(prepared, train, model, loaded, short, 0))
+    many = short.model_copy(update={"max_steps": 3 * TUNING_STEPS})
+    _, seconds_many = _timed(lambda: loop.finetune(prepared, train, model, loaded, many, 0))
+    step = max(1e-4, (seconds_many - seconds_one) / (2 * TUNING_STEPS))
+    looked_at = len(few.splits["dev"]) * 2 + len(few.splits["test"])
+    look = max(0.0, seconds_one - TUNING_STEPS * step) / max(1, looked_at)
+    total = 0.0
+    for budget in settings.budgets:
+        labels = sizes["train"] if budget == "all" else min(budget, sizes["train"])
+        steps = SHARE_OF_STEPS * loop.steps_of(tuning, round(labels))
+        watched = min(sizes["dev"], data.WATCHED) * tuning.evaluations * SHARE_OF_STEPS
+        total += steps * step + look * (watched + sizes["dev"] + sizes["test"])
+    del one
+    starts = len(recipe.variant_names()) * ("pretrained" in tuning.starts) + ("random" in tuning.starts)
+    return {"tasks": deriving, "finetune": total * len(tuning.seeds) * starts}
+
+
+def _timed(function: Any) -> tuple[Any, float]:
+    began = time.perf_counter()
+    return function(), time.perf_counter() - began

@@ -1,0 +1,112 @@
+"""The report's view of the corpus and of the tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wellread.report import charts, numbers
+from wellread.report.figures import Figure
+from wellread.report.gather import RunFacts
+
+TOP = 8  # rows of a list before the rest is summed up
+GROUPS = {
+    "duplicates": "Duplicates left out",
+    "dropped": "All that was left out",
+    "languages": "Languages, as stated",
+    "sections": "Sections by role",
+    "sources": "Sources",
+    "licences": "Licences, as stated",
+}
+DUPLICATES = {"ids": "same id", "exact": "same text", "near": "near duplicates"}
+
+
+def corpus(facts: RunFacts) -> dict[str, Any] | None:
+    """Figures, lists and charts of the corpus report, or None without one."""
+    known = facts.corpus
+    if not known:
+        return None
+    groups = []
+    for key, title in GROUPS.items():
+        counts = known.get(key) or {}
+        named = {DUPLICATES.get(name, name) if key == "duplicates" else name: n for name, n in counts.items()}
+        if any(named.values()):
+            groups.append({"name": title, "rows": shares(named)})
+    return {
+        "tiles": _tiles(facts, known),
+        "groups": groups,
+        "lengths": _lengths(known.get("lengths") or []),
+        "years": _years(known.get("years") or {}),
+    }
+
+
+def _tiles(facts: RunFacts, known: dict[str, Any]) -> list[tuple[str, str]]:
+    found = [
+        (numbers.short(known.get("documents_read", 0)), "documents read"),
+        (numbers.short(known.get("kept", 0)), "documents kept"),
+        (numbers.short(known.get("words", 0)), "words"),
+    ]
+    if "median" in known.get("words_per_document", {}):
+        found.append((numbers.whole(known["words_per_document"]["median"]), "words in the median document"))
+    if facts.documents.get("train"):
+        found.append((numbers.short(facts.documents["train"]), "documents chosen for pre-training"))
+    if facts.documents.get("valid"):
+        found.append((numbers.short(facts.documents["valid"]), "held out for the validation loss"))
+    return found
+
+
+def shares(counts: dict[str, int]) -> list[dict[str, Any]]:
+    """The largest counts, each with its share of the largest; the rest as one row."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown, rest = ordered[:TOP], ordered[TOP:]
+    if len(rest) == 1:
+        shown, rest = ordered, []
+    if rest:
+        shown = [*shown, (f"{len(rest)} others", sum(count for _, count in rest))]
+    most = max((count for _, count in shown), default=0) or 1
+    return [{"name": name, "count": count, "share": count / most} for name, count in shown]
+
+
+def _lengths(bins: list[dict[str, Any]]) -> Figure | None:
+    filled = [place for place, one in enumerate(bins) if one["documents"]]
+    if not filled:
+        return None
+    kept = bins[filled[0] : filled[-1] + 1]
+    bars = [(numbers.whole(one["from"]), one["documents"]) for one in kept]
+    hints = [
+        f"{one['from']} to {one['to'] - 1} words" if one["to"] else f"{one['from']} words or more" for one in kept
+    ]
+    picture = charts.histogram(
+        "Length of documents",
+        "; ".join(f"{hint}: {count:,}" for hint, (_, count) in zip(hints, bars, strict=True)),
+        "words, from",
+        bars,
+    )
+    return Figure(picture, "Documents by length in words. The steps are of unequal width.")
+
+
+def _years(counts: dict[str, int]) -> Figure | None:
+    years = {int(year): count for year, count in counts.items() if year.isdigit()}
+    if len(years) < 3:
+        return None
+    span = range(min(years), max(years) + 1)
+    bars = [(str(year), years.get(year, 0)) for year in span] if len(span) <= 120 else _decades(years)
+    picture = charts.histogram(
+        "Year of publication", f"{span[0]} to {span[-1]}, {len(years)} years", "year of publication", bars
+    )
+    unknown = sum(count for year, count in counts.items() if not year.isdigit())
+    return Figure(
+        picture, "Documents by year." + (f" {numbers.whole(unknown)} state none." if unknown else "")
+    )
+
+
+def _decades(years: dict[int, int]) -> list[tuple[str, int]]:
+    """By decade, for long spans."""
+    decades: dict[int, int] = {}
+    for year, count in sorted(years.items()):
+        decades[year // 10 * 10] = decades.get(year // 10 * 10, 0) + count
+    return [(str(decade), count) for decade, count in decades.items()]
+
+
+def fertility(facts: RunFacts) -> dict[str, Any] | None:
+    """How the run's vocabulary and a general one cut words, or None without a report on it."""
+    return None
