@@ -5,7 +5,7 @@ light and dark mode; shapes and dashes tell lines apart without colour; the same
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -51,6 +51,7 @@ class Frame:
     log_x: bool = False
     x_ticks: Sequence[float] | None = None
     y_range: tuple[float, float] | None = None
+    width: int = WIDTH
 
 
 def svg(width: float, height: float, title: str, description: str, body: str, cls: str = "chart") -> Markup:
@@ -64,6 +65,7 @@ def svg(width: float, height: float, title: str, description: str, body: str, cl
 
 def line_chart(frame: Frame, series: Sequence[Series]) -> Markup:
     """Lines with markers and interval bands; whatever leaves the y range is cut at the frame's edge."""
+    inner_width, inner_height = frame.width - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
     ys += [edge for one in series for _, low, high in one.band for edge in (low, high)]
@@ -74,15 +76,14 @@ def line_chart(frame: Frame, series: Sequence[Series]) -> Markup:
 
     def place_x(x: float) -> float:
         if frame.log_x:
-            return (WIDTH - LEFT - RIGHT) * math.log(x / x_low) / math.log(x_high / x_low)
-        return (WIDTH - LEFT - RIGHT) * (x - x_low) / (x_high - x_low)
+            return inner_width * math.log(x / x_low) / math.log(x_high / x_low)
+        return inner_width * (x - x_low) / (x_high - x_low)
 
     def place_y(y: float) -> float:
-        return (HEIGHT - TOP - BOTTOM) * (y_high - y) / (y_high - y_low)
+        return inner_height * (y_high - y) / (y_high - y_low)
 
     x_ticks = frame.x_ticks if frame.x_ticks is not None else ticks(x_low, x_high, 5)
-    parts = [_grid(ticks(y_low, y_high, 5), place_y), _x_axis(x_ticks, place_x, frame)]
-    inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    parts = [_grid(ticks(y_low, y_high, 5), place_y, frame.width), _x_axis(x_ticks, place_x, frame.width)]
     # Markers at the edges must stay whole, lines beyond the range must not: the inner picture clips 6 units out.
     parts.append(
         f'<svg x="{LEFT - 6}" y="{TOP - 6}" width="{inner_width + 12}" height="{inner_height + 12}" '
@@ -97,7 +98,7 @@ def line_chart(frame: Frame, series: Sequence[Series]) -> Markup:
         f'<text class="axis" transform="translate(11 {TOP + inner_height / 2:.0f}) rotate(-90)" '
         f'text-anchor="middle">{escape(frame.y_label)}</text>'
     )
-    return svg(WIDTH, HEIGHT, frame.title, frame.description, "".join(parts))
+    return svg(frame.width, HEIGHT, frame.title, frame.description, "".join(parts))
 
 
 def swatch(style: Style) -> Markup:
@@ -110,30 +111,31 @@ def swatch(style: Style) -> Markup:
 
 
 def confusion(title: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
-    """A heat map of gold labels (rows) against predicted ones, shaded by the share of the row."""
+    """A heat map of true labels (rows) against predicted ones, shaded by the share of the row."""
     size = len(labels)
-    cell = 58 if size <= 6 else 42 if size <= 12 else 32
-    numbered = size > 6
-    names = [f"{i + 1} {name}" if numbered else name for i, name in enumerate(labels)]
-    shown = [name if len(name) <= 22 else name[:21] + "…" for name in names]
-    left = 24 + 6.3 * max(len(name) for name in shown)
-    top = 40 if numbered else 44
-    parts = [f'<text class="axis" x="{left + size * cell / 2:.0f}" y="12" text-anchor="middle">predicted</text>']
-    for column, name in enumerate(shown):
-        x = left + (column + 0.5) * cell
-        text = str(column + 1) if numbered else name[:8] + ("…" if len(name) > 8 else "")
-        parts.append(f'<text class="tick" x="{_n(x)}" y="{top - 8}" text-anchor="middle">{escape(text)}</text>')
-    for row, name in enumerate(shown):
-        y = top + (row + 0.5) * cell
-        total = sum(counts[row])
-        parts.append(f'<text class="tick" x="{_n(left - 8)}" y="{_n(y + 4)}" text-anchor="end">{escape(name)}</text>')
+    cell = 56 if size <= 6 else 40 if size <= 12 else 32
+    shown = [name if len(name) <= 24 else name[:23] + "…" for name in labels]
+    longest = 6.4 * max(len(name) for name in shown)
+    slanted = longest > cell
+    left, top = longest + 14, 0.62 * longest + 18 if slanted else 24
+    width = left + size * cell + (0.74 * longest - cell / 2 + 12 if slanted else 4)
+    parts = []
+    for place, name in enumerate(shown):
+        x, y = left + (place + 0.5) * cell, top + (place + 0.5) * cell
+        turn = f'transform="translate({_n(x - 2)} {_n(top - 7)}) rotate(-40)"' if slanted else ""
+        where = turn or f'x="{_n(x)}" y="{_n(top - 8)}" text-anchor="middle"'
+        parts.append(
+            f'<text class="tick" {where}>{escape(name)}</text>'
+            f'<text class="tick" x="{_n(left - 8)}" y="{_n(y + 4)}" text-anchor="end">{escape(name)}</text>'
+        )
+        total = sum(counts[place])
         for column in range(size):
-            share = counts[row][column] / total if total else 0.0
-            hint = f"gold {labels[row]}, predicted {labels[column]}: {counts[row][column]} of {total}"
-            parts.append(_cell(left + column * cell, top + row * cell, cell, share, counts[row][column], hint))
-    description = f"{size} classes; each row is a gold label, shaded by the share of its {sum(map(sum, counts))} "
-    width = left + size * cell + 2
-    return svg(width, top + size * cell + 2, title, description + "test examples.", "".join(parts))
+            count = counts[place][column]
+            hint = f"{labels[place]}, taken for {labels[column]}: {count:,} of {total:,}"
+            share = count / total if total else 0.0
+            parts.append(_cell(left + column * cell, top + place * cell, cell, share, count, hint))
+    description = f"{size} classes. Rows: true labels; columns: predicted; shaded by the share of the row."
+    return svg(width, top + size * cell + 2, title, description, "".join(parts))
 
 
 def reliability(title: str, description: str, curves: Sequence[tuple[Style, Sequence[dict]]]) -> Markup:
@@ -141,7 +143,7 @@ def reliability(title: str, description: str, curves: Sequence[tuple[Style, Sequ
     size, left, top, bottom = 220, 46, 12, 42
     width, height = size + left + 14, size + top + bottom
     parts = [
-        _grid([i / 5 for i in range(6)], lambda y: size * (1 - y), width=width, height=height, percent=True),
+        _grid([i / 5 for i in range(6)], lambda y: size * (1 - y), width, percent=True),
         f'<path class="ideal" d="M{left} {top + size}L{left + size} {top}"/>',
     ]
     for i in range(6):
@@ -149,7 +151,7 @@ def reliability(title: str, description: str, curves: Sequence[tuple[Style, Sequ
         parts.append(
             f'<text class="tick" x="{_n(x)}" y="{top + size + 15}" text-anchor="middle">{20 * i}</text>'
         )
-    for style, bins in curves:
+    for style, bins in reversed(curves):  # the first one on top
         filled = [one for one in bins if one["count"]]
         total = sum(one["count"] for one in filled) or 1
         dots = [(left + size * b["confidence"], top + size * (1 - b["accuracy"]), b["count"]) for b in filled]
@@ -168,11 +170,11 @@ def reliability(title: str, description: str, curves: Sequence[tuple[Style, Sequ
 
 
 def histogram(title: str, description: str, x_label: str, bars: Sequence[tuple[str, int]]) -> Markup:
-    """Counts by class of a quantity; at most about eight of the names are written."""
+    """Counts by class of a quantity; as many of the names are written as there is room for."""
     inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     highest = max((count for _, count in bars), default=1) or 1
     step = inner_width / max(len(bars), 1)
-    every = -(-len(bars) // 8)
+    every = math.ceil((8 + 6.6 * max((len(name) for name, _ in bars), default=1)) / step)
     parts = [_grid(ticks(0, highest, 4), lambda y: inner_height * (1 - y / highest))]
     for i, (name, count) in enumerate(bars):
         tall = inner_height * count / highest
@@ -202,7 +204,7 @@ def meter(share: float, cls: str = "s0") -> Markup:
 
 
 def whisker(mean: float, bounds: Sequence[float] | None, scale: tuple[float, float], style: Style) -> Markup:
-    """A mean and its interval on a scale shared by the rows of a table."""
+    """A mean and its interval on a scale shared by the rows of a table; an arrow for a mean left of it."""
     low, high = scale
     width = 150
 
@@ -210,12 +212,14 @@ def whisker(mean: float, bounds: Sequence[float] | None, scale: tuple[float, flo
         return 6 + (width - 12) * (value - low) / ((high - low) or 1)
 
     body = ""
+    if mean < low:
+        body, bounds = '<path class="line" d="M12 3L4 8L12 13"/>', None
     if bounds:
         left, right = place(bounds[0]), place(bounds[1])
         body = f'<path class="line" d="M{left:.1f} 8H{right:.1f}M{left:.1f} 4V12M{right:.1f} 4V12"/>'
     return Markup(
         f'<svg class="whisker {style.colour}" viewBox="0 0 {width} 16" aria-hidden="true">'
-        f"{body}{_marker(style.marker, place(mean), 8)}</svg>"
+        f"{body}{_marker(style.marker, place(mean), 8) if mean >= low else ''}</svg>"
     )
 
 
@@ -264,9 +268,10 @@ def _tick_text(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
 
 
-def _grid(values, place_y, width: float = WIDTH, height: float = HEIGHT, percent: bool = False) -> str:
+def _grid(
+    values: Sequence[float], place_y: Callable[[float], float], width: float = WIDTH, percent: bool = False
+) -> str:
     """Horizontal lines with their numbers on the left."""
-    del height
     parts = []
     for value in values:
         y = TOP + place_y(value)
@@ -278,18 +283,17 @@ def _grid(values, place_y, width: float = WIDTH, height: float = HEIGHT, percent
     return "".join(parts)
 
 
-def _x_axis(values: Sequence[float], place_x, frame: Frame) -> str:
+def _x_axis(values: Sequence[float], place_x: Callable[[float], float], width: float) -> str:
     """Marks and numbers below; numbers that would touch their left neighbour are left out."""
-    del frame
     bottom = HEIGHT - BOTTOM
-    parts = [f'<path class="rule" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>']
+    parts = [f'<path class="rule" d="M{LEFT} {bottom}H{_n(width - RIGHT)}"/>']
     free = 0.0
     for value in values:
         x, text = LEFT + place_x(value), _tick_text(value)
         parts.append(f'<path class="rule" d="M{_n(x)} {bottom}v4"/>')
         half = 3.6 * len(text)
         if x - half >= free:
-            end = min(x, WIDTH - half)
+            end = min(x, width - half)
             parts.append(
                 f'<text class="tick" x="{_n(end)}" y="{bottom + 16}" text-anchor="middle">{text}</text>'
             )
@@ -297,7 +301,7 @@ def _x_axis(values: Sequence[float], place_x, frame: Frame) -> str:
     return "".join(parts)
 
 
-def _draw(one: Series, place_x, place_y) -> str:
+def _draw(one: Series, place_x: Callable[[float], float], place_y: Callable[[float], float]) -> str:
     parts = [f'<g class="{one.style.colour}">']
     if one.band:
         upper = [f"{_n(place_x(x))} {_n(place_y(high))}" for x, _, high in one.band]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import re
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -17,10 +18,11 @@ START_CUT = 0.04  # the loss axis leaves out what lies above the curve after thi
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with the sentence below it."""
+    """A picture with the sentence below it, and the width in pixels at which its text reads best."""
 
     picture: Markup
     caption: str
+    width: int = 400
 
 
 def variant_styles(facts: RunFacts) -> dict[str, Style]:
@@ -55,6 +57,7 @@ def loss_curves(facts: RunFacts) -> list[Figure]:
             x_label=f"{label} {unit[1]}" if axis != "tokens" else f"tokens, {unit[1]}",
             y_label="loss, nats per predicted token",
             y_range=limits,
+            width=300,
         )
         found.append(Figure(charts.line_chart(frame, series), f"against {words}"))
     return found
@@ -143,6 +146,7 @@ def learning_curve(facts: RunFacts, groups: list[Score], looks: dict[tuple[str, 
         ),
         x_label="training labels (log scale)",
         y_label=numbers.metric_name(metric),
+        width=400,
         log_x=True,
         x_ticks=amounts,
     )
@@ -179,10 +183,14 @@ def confusion(facts: RunFacts, main: Score | None, labels: list[str]) -> Figure 
         return None
     names = labels if len(labels) == len(main.confusion) else [str(i + 1) for i in range(len(main.confusion))]
     title = f"{main.task}: confusion matrix of {results.name(main, facts)}"
-    missed = _worst(names, main.confusion)
-    many = " Columns are numbered as the rows." if len(names) > 6 else ""
-    caption = f"{results.name(main, facts)}, {numbers.whole(main.labels)} labels.{missed}{many}"
-    return Figure(charts.confusion(title, names, main.confusion), caption)
+    over = f", counts over {numbers.plural(len(main.seeds), 'seed')}" if len(main.seeds) > 1 else ""
+    caption = (
+        f"{results.name(main, facts)} with {numbers.plural(main.labels, 'label')}{over}. Rows are true labels, columns "
+        f"predicted ones, shares are of the row.{_worst(names, main.confusion)}"
+    )
+    picture = charts.confusion(title, names, main.confusion)
+    natural = re.search(r'viewBox="0 0 ([\d.]+)', picture)
+    return Figure(picture, caption, round(1.06 * float(natural.group(1))) if natural else 400)
 
 
 def _worst(names: list[str], counts: list[list[int]]) -> str:
@@ -210,4 +218,4 @@ def reliability(facts: RunFacts, groups: list[Score], looks: dict[tuple[str, str
     ]
     curves = [(looks[one.key], (one.calibration or {})["bins"]) for one in shown]
     title = f"{shown[0].task}: reliability"
-    return Figure(charts.reliability(title, "; ".join(words) + ".", curves), "; ".join(words) + ".")
+    return Figure(charts.reliability(title, "; ".join(words) + ".", curves), "; ".join(words) + ".", 300)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-# Scores that people quote as fractions (correlations) rather than in percent.
-FRACTIONS = frozenset({"pearson", "spearman", "mcc", "matthews", "mse", "rmse", "mae", "loss", "r2"})
+# Scores that people quote as they are rather than in percent.
+FRACTIONS = frozenset({"pearson", "spearman", "rmse"})
 # Everything else is better when higher.
-LOWER_IS_BETTER = frozenset({"mse", "rmse", "mae", "loss", "ece", "brier"})
+LOWER_IS_BETTER = frozenset({"rmse"})
 NAMES = {
     "accuracy": "accuracy",
     "f1": "F1",
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
+    "micro_f1_doc": "micro F1 by document",
     "entity_f1": "entity F1",
     "pearson": "Pearson r",
     "spearman": "Spearman ρ",
     "auroc": "AUROC",
-    "mcc": "Matthews correlation",
+    "rmse": "RMSE",
 }
 PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 
@@ -85,7 +86,7 @@ def interval(bounds: list[float] | None, metric: str) -> str:
 def metric_name(metric: str) -> str:
     """A metric's name for people, with its unit."""
     name = NAMES.get(metric, metric.replace("_", " "))
-    return name if is_fraction(metric) else f"{name}, %"
+    return name if is_fraction(metric) else f"{name} (%)"
 
 
 def plural(count: int, noun: str, several: str | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,6 @@ def _task(facts: RunFacts, task: str, groups: list, looks: dict) -> dict[str, An
     entry = facts.summary[task]
     labels = results.amounts(groups)[-1] if groups else 0
     main = results.main_score(facts, groups, labels)
-    make = partial(tables.scores, facts, groups, looks)
     return {
         "name": task,
         "anchor": "task-" + re.sub(r"[^a-z0-9]+", "-", task.lower()),
@@ -83,8 +81,8 @@ def _task(facts: RunFacts, task: str, groups: list, looks: dict) -> dict[str, An
         "counts": entry.get("counts", {}),
         "about": facts.tasks[task].about if task in facts.tasks else {},
         "classes": tables.classes(facts, task, entry.get("labels") or []),
-        "table": make(),
-        "failures": tables.failures(facts, task),
+        "table": tables.scores(facts, groups, looks),
+        "failures": tables.failures(facts, task, groups),
         "curve": figures.learning_curve(facts, groups, looks),
         "confusion": figures.confusion(facts, main, entry.get("labels") or []),
         "reliability": figures.reliability(facts, groups, looks),

@@ -51,7 +51,7 @@ def _model_rows(variant: Variant) -> list[tuple[str, str]]:
         ("Longest input", f"{numbers.whole(known.get('max_length') or shape.max_length)} tokens"),
         ("Vocabulary", numbers.whole(variant.config.get("vocab_size", 0)) if variant.config else "–"),
         ("Parameters", numbers.whole(known.get("parameters", 0))),
-        ("without embeddings", numbers.whole(known.get("parameters_without_embeddings", 0))),
+        ("Parameters without embeddings", numbers.whole(known.get("parameters_without_embeddings", 0))),
         ("Sparsity", _sparsity_words(variant)),
         ("Objective", _objective(variant)),
         ("Tokens read", numbers.whole(known.get("tokens", 0))),
@@ -118,7 +118,7 @@ def sparsity(facts: RunFacts) -> list[dict[str, Any]]:
 def _kinds(variant: Variant) -> list[dict[str, Any]]:
     kinds = defaultdict(list)
     for layer in variant.sparsity["layers"]:
-        kinds[re.sub(r"\.\d+\.", ".", "." + layer["name"]).lstrip(".")].append(layer)
+        kinds[re.sub(r"^.*?\.\d+\.", "", layer["name"])].append(layer)
     return [
         {
             "kind": kind,
@@ -177,7 +177,8 @@ def _cell(one: Score | None, mark: str) -> dict[str, Any]:
 
 def scores(facts: RunFacts, groups: list[Score], looks: Looks) -> dict[str, Any]:
     """A task's table: a block of rows per number of labels, intervals on one scale for the task."""
-    edges = [edge for one in groups for edge in (one.interval or (one.mean, one.mean)) if edge is not None]
+    shown = [one for one in groups if one.model != "majority"] or groups
+    edges = [edge for one in shown for edge in (one.interval or (one.mean, one.mean)) if edge is not None]
     scale = (min(edges), max(edges)) if edges else (0.0, 1.0)
     others = list(dict.fromkeys(name for one in groups for name in one.metrics if name != one.metric))
     blocks = []
@@ -194,7 +195,7 @@ def scores(facts: RunFacts, groups: list[Score], looks: Looks) -> dict[str, Any]
 def _score_row(facts: RunFacts, one: Score, mark: str, others: list[str]) -> dict[str, Any]:
     spread = ""
     if one.low is not None and one.high is not None and len(one.seeds) > 1:
-        spread = f"{numbers.score(one.low, one.metric)}–{numbers.score(one.high, one.metric)}"
+        spread = f" ({numbers.score(one.low, one.metric)} to {numbers.score(one.high, one.metric)})"
     return {
         "name": results.name(one, facts),
         "value": one.mean,
@@ -218,9 +219,22 @@ def classes(facts: RunFacts, task: str, labels: list[str]) -> list[dict[str, Any
     return [{"label": name, **{split: counts.get(name, 0) for split, counts in counted.items()}} for name in named]
 
 
-def failures(facts: RunFacts, task: str) -> list[dict[str, Any]]:
-    """The failed units of a task and why they failed."""
-    return [unit for unit in facts.units if unit.get("task") == task and unit.get("failed")]
+def failures(facts: RunFacts, task: str, groups: list[Score]) -> list[str]:
+    """The failed runs of a task and why they failed, one line each; those found in evaluation by number."""
+    lines = []
+    for one in groups:
+        broken = [
+            unit
+            for unit in facts.units
+            if unit.get("failed")
+            and (unit["task"], unit["model"], unit["start"], unit["labels"]) == (task, *one.key, one.labels)
+        ]
+        where = f"{results.name(one, facts)}, {numbers.plural(one.labels, 'label')}"
+        lines += [f"{where}, seed {unit['seed']}: {unit.get('failure') or 'no reason noted'}" for unit in broken]
+        if one.failed > len(broken):
+            rest = numbers.plural(one.failed - len(broken), "seed")
+            lines.append(f"{where}: {rest} not above the majority class on dev")
+    return lines
 
 
 def costs(facts: RunFacts) -> list[dict[str, Any]]:

@@ -41,19 +41,17 @@ def _rivals(facts: RunFacts) -> Iterator[str]:
         for labels in results.amounts(groups):
             main = results.main_score(facts, groups, labels)
             for one, outcome in results.against(facts, groups, labels):
-                if outcome > 0 or main is None:
-                    continue
-                target = lost if outcome < 0 else even
-                scores = f"{words.score_text(one)} against {words.score_text(main)}"
-                text = f"with {numbers.whole(one.labels)} labels ({scores})"
-                target.setdefault(results.name(one, facts), []).append(text)
+                name = results.name(one, facts)
+                if outcome < 0 and main:
+                    scores = f"{words.score_text(one)} against {words.score_text(main)}"
+                    lost.setdefault(name, []).append(f"with {numbers.plural(labels, 'label')} ({scores})")
+                elif outcome == 0:
+                    even.setdefault(name, []).append(numbers.whole(labels))
         for opponent, places in lost.items():
             yield f"{task}: {opponent} is better than the main model {numbers.listing(places)}."
-        for opponent, places in even.items():
-            yield (
-                f"{task}: the intervals of {opponent} and of the main model overlap {numbers.listing(places)}; "
-                "no winner can be named there."
-            )
+        if even:
+            places = [f"{name} (with {numbers.listing(amounts)} labels)" for name, amounts in even.items()]
+            yield f"{task}: the main model cannot be told from {numbers.listing(places)}; the intervals overlap."
 
 
 def _evidence(facts: RunFacts) -> Iterator[str]:

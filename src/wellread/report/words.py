@@ -33,8 +33,8 @@ def built(facts: RunFacts) -> str:
     if main is None:
         sentences.append("This run holds no pre-trained model.")
     else:
-        others = len(facts.variants) - 1
-        beside = f", beside {numbers.plural(others, 'variant')} of it" if others else ""
+        others = [variant.name for variant in facts.variants[1:]]
+        beside = f" ({main.name}), and beside it {numbers.listing(others)}" if others else ""
         sentences.append(f"This run pre-trained {describe(main)}{beside}.")
         sentences.append(_reading(facts, main))
     seconds = sum(cost.seconds for cost in facts.costs)
