@@ -193,8 +193,8 @@ BROKEN = {
     "type is a number": (lambda f: edit_config(f, model_type=3), "not supported"),
     "impossible value": (lambda f: edit_config(f, hidden_size="wide"), "not a valid modernbert"),
     "impossible heads": (lambda f: edit_config(f, num_attention_heads=5), "cannot be loaded"),
-    "other shape": (lambda f: edit_config(f, hidden_size=64), "cannot be loaded"),
-    "other vocabulary": (lambda f: edit_config(f, vocab_size=50), "cannot be loaded"),
+    "other shape": (lambda f: edit_config(f, hidden_size=64), "asks for"),
+    "other vocabulary": (lambda f: edit_config(f, vocab_size=50), "\\(97,\\), but .* asks for \\(50,\\)"),
     "more layers": (
         lambda f: edit_config(f, num_hidden_layers=4, layer_types=["full_attention"] * 4),
         "missing",

@@ -172,7 +172,7 @@ def load(folder: str | Path, head: Head | None, **changes: Any) -> PreTrainedMod
         raise ArtefactError(
             f"{len(missing)} weight(s) are missing, the first is {missing[0]}",
             where=str(folder),
-            fix="this checkpoint was not saved with the head that is asked for",
+            fix="give a complete checkpoint that was saved with the head that is asked for",
         )
     return model
 
@@ -197,6 +197,7 @@ def read_weights(
                 attn_implementation="sdpa",
                 dtype=torch.float32,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,
                 **extra,
             )
     except Exception as error:
@@ -205,6 +206,12 @@ def read_weights(
             where=str(folder),
             fix="restore the folder from its source",
         ) from None
+    for name, found, expected in sorted(facts["mismatched_keys"]):
+        raise ArtefactError(
+            f"{name} has shape {tuple(found)}, but config.json asks for {tuple(expected)}",
+            where=str(folder),
+            fix="restore config.json and the weights from the same source",
+        )
     return model, sorted(facts["missing_keys"])
 
 

@@ -88,7 +88,7 @@ class SparseLinear(nn.Module):
         live = (mask.T.contiguous() if transposed else mask).to(linear.weight.device)
         sparse = cls(linear.weight, linear.bias, live, pattern, transposed)
         sparse.enforce()
-        return sparse
+        return sparse.train(linear.training)
 
     def to_linear(self) -> nn.Linear | Conv1D:
         """The dense layer with the same parameters; the weights that come back to life start at zero."""
