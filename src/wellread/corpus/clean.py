@@ -9,7 +9,7 @@ from dataclasses import replace
 from wellread.corpus.documents import Document, MeshHeading, Section
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# What is left of U+0080-U+009F after _REPAIRED_CONTROLS, the other control characters but tab and line ends,
+# What is left of U+0080-U+009F after the repair, the other control characters but tab and line ends,
 # and the characters that Unicode will never assign.
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\x80-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 # Soft hyphen, zero-width space, direction marks, byte order mark, interlinear marks, tags.
@@ -17,10 +17,11 @@ _INVISIBLE = re.compile(
     "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 # Zero-width joiners shape Persian, Indic and emoji text, so between two non-ASCII characters they stay.
-_JOINER = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])")
-_LINE_END = re.compile("\r\n|[\r\x0b\x0c\u2028\u2029]")
-_SPACES = re.compile("[ \t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
-_SPACE_AT_LINE_END = re.compile(" ?\n ?")
+_JOINER = re.compile("[\u200c\u200d](?:(?<![^\x00-\x7f][\u200c\u200d])|(?![^\x00-\x7f]))")
+_LINE_END = re.compile("[\r\x0b\x0c\u2028\u2029]")
+_SPACE = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_SPACES = re.compile(" {2,}")
+_SPACE_AT_LINE_END = re.compile("\n | \n ?")
 _BLANK_LINES = re.compile("\n{3,}")
 
 # Windows-1252 as bytes; the five bytes that it leaves out stand for themselves, as in most decoders.
@@ -28,12 +29,15 @@ _CHARACTERS = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for b
 _BYTES = {character: byte for byte, character in _CHARACTERS.items()} | {
     chr(byte): byte for byte in range(0x80, 0xA0)
 }
-_REPAIRED_CONTROLS = {byte: _CHARACTERS[byte] for byte in range(0x80, 0xA0)}
+_WINDOWS = re.compile("[\x80-\x9f]")
 _CONTINUATION = "[" + re.escape("".join(key for key, byte in _BYTES.items() if byte < 0xC0)) + "]"
 # UTF-8 read as Windows-1252.  Only the first bytes of what English biomedical text holds: Latin-1 signs and
 # letters (C2, C3), Greek (CE, CF), punctuation and mathematics (E2), ligatures and U+FFFD (EF).  Others, such
 # as the Angstrom sign before a dash, occur in sound text.
-_MOJIBAKE = re.compile(f"[\u00c2\u00c3\u00ce\u00cf]{_CONTINUATION}|[\u00e2\u00ef]{_CONTINUATION}{{2}}")
+_MOJIBAKE = re.compile(
+    "[\u00c2\u00c3\u00ce\u00cf\u00e2\u00ef]"
+    f"(?:(?<=[\u00c2\u00c3\u00ce\u00cf]){_CONTINUATION}|(?<=[\u00e2\u00ef]){_CONTINUATION}{{2}})"
+)
 
 
 def clean_text(text: str) -> str:
@@ -79,11 +83,13 @@ def clean(document: Document) -> Document:
 
 def _pass(text: str) -> str:
     text = _SURROGATE.sub("\ufffd", text)
-    text = _MOJIBAKE.sub(_repaired, text).translate(_REPAIRED_CONTROLS)
-    text = _LINE_END.sub("\n", text)
+    text = _MOJIBAKE.sub(_repaired, text)
+    text = _WINDOWS.sub(lambda match: _CHARACTERS[ord(match[0])], text)
+    text = _LINE_END.sub("\n", text.replace("\r\n", "\n"))
     text = _JOINER.sub("", _INVISIBLE.sub("", _CONTROL.sub("", text)))
     text = unicodedata.normalize("NFC", text)
-    text = _SPACE_AT_LINE_END.sub("\n", _SPACES.sub(" ", text))
+    text = _SPACES.sub(" ", _SPACE.sub(" ", text))
+    text = _SPACE_AT_LINE_END.sub("\n", text)
     return _BLANK_LINES.sub("\n\n", text).strip("\n ")
 
 

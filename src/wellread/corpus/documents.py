@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,20 @@ class Document:
         return "\n".join(part for part in (self.title, self.body) if part)
 
 
+_FIELDS = tuple(entry.name for entry in fields(Document))
+
+
 def to_json(document: Document) -> str:
     """One line of documents.jsonl."""
-    return json.dumps(asdict(document), ensure_ascii=False, separators=(",", ":"))
+    values = {name: getattr(document, name) for name in _FIELDS}
+    values["sections"] = [
+        {"heading": section.heading, "label": section.label, "text": section.text}
+        for section in document.sections
+    ]
+    values["mesh"] = [
+        {"name": heading.name, "ui": heading.ui, "major": heading.major} for heading in document.mesh
+    ]
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
 def from_json(line: str | bytes) -> Document:
@@ -119,6 +130,8 @@ def read(path: Path) -> Iterator[Document]:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     yield from_json(line)
+            if rest:
+                raise ValueError("cut off")
     except (OSError, zstandard.ZstdError, ValueError) as error:
         raise ArtefactError(
             f"cannot be read ({type(error).__name__})", where=str(path), fix="run the corpus stage again"

@@ -82,7 +82,7 @@ def open_bytes(path: Path) -> BinaryIO:
         "xz": lzma.LZMAFile,
         "bzip2": bz2.BZ2File,
         "zstd": _Zstd,
-        "": lambda plain: open(plain, "rb"),
+        "": lambda plain: open(plain, "rb"),  # noqa: SIM115 - closed with the outer stream
     }
     return io.BufferedReader(_Checked(openers[kind](path), path, kind), CHUNK_BYTES)  # type: ignore[return-value]
 

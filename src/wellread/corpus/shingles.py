@@ -7,14 +7,16 @@ from zlib import crc32
 
 import numpy as np
 
-_WORD = re.compile(r"\w+")
+# White space and punctuation: outside ASCII by Unicode's word characters, within it by a table of bytes.
+_SEPARATOR = re.compile(r"[^\w\x00-\x7f]")
+_ASCII = bytes(byte if byte > 0x7F or chr(byte).isalnum() else 0x20 for byte in range(256))
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 
-def words(text: str) -> list[str]:
-    """The words of a text in lower case, punctuation and white space left out."""
-    return _WORD.findall(text.lower())
+def words(text: str) -> list[bytes]:
+    """The words of a text in lower case and UTF-8; punctuation and white space are left out."""
+    return _SEPARATOR.sub(" ", text.lower()).encode("utf-8", "replace").translate(_ASCII).split()
 
 
 def hashes(text: str, size: int) -> np.ndarray:
@@ -26,7 +28,7 @@ def hashes(text: str, size: int) -> np.ndarray:
     found = words(text)
     if not found:
         return np.empty(0, np.uint64)
-    single = np.fromiter(map(crc32, " ".join(found).encode().split(b" ")), np.uint64, len(found))
+    single = np.fromiter(map(crc32, found), np.uint64, len(found))
     size = min(size, len(found))
     count = len(found) - size + 1
     run = np.full(count, size, np.uint64)
