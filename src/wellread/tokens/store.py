@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,7 @@ SHARD_TOKENS = 1 << 27
 PARCEL_CHARACTERS = 1 << 18
 
 _WORD = re.compile(r"\w+|[^\w\s]")
+_GAP = re.compile(r"(?<=\S)\s")
 _NAMES = ("store.json", "offsets.npy", "ids.txt")
 
 
@@ -81,15 +82,19 @@ class Store:
 
     def gather(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Token ids (int64) and word starts (bool) at any positions, in the shape (n,) of ``index``."""
+        if len(self._tokens) == 1:
+            return self._read(0, index)
         tokens = np.empty(len(index), np.int64)
         starts = np.empty(len(index), bool)
         shard, within = np.divmod(index, self._shard_tokens)
         for number in np.unique(shard):
             here = np.flatnonzero(shard == number)
-            place = within[here]
-            tokens[here] = self._tokens[number][place]
-            starts[here] = self._words[number][place >> 3] >> (place & 7).astype(np.uint8) & 1
+            tokens[here], starts[here] = self._read(number, within[here])
         return tokens, starts
+
+    def _read(self, shard: int, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        bits = self._words[shard][place >> 3] >> (place & 7).astype(np.uint8)
+        return self._tokens[shard][place].astype(np.int64), (bits & 1).astype(bool)
 
     def tokens(self, start: int, stop: int) -> np.ndarray:
         """Token ids of the range [start, stop), (stop - start,) int64, across shards."""
@@ -145,9 +150,13 @@ def build(
     ):
         for parcel in _encoded(texts, tokenizer, processes):
             shards.write(parcel.tokens, parcel.starts)
-            ids.writelines(f"{name}\n" for name in parcel.names)
-            sizes.extend(parcel.sizes)
             n_bytes += parcel.n_bytes
+            for name, size in zip(parcel.names, parcel.sizes, strict=True):
+                if name is None:
+                    sizes[-1] += size
+                else:
+                    ids.write(f"{name}\n")
+                    sizes.append(size)
             share = f"{len(sizes) - 1}/{total} documents" if total else None
             progress.advance(len(parcel.tokens), share)
     offsets = np.cumsum(np.array(sizes, np.int64))
@@ -173,11 +182,19 @@ def build(
     )
 
 
+class _Piece(NamedTuple):
+    """A document's text, or the ``number``-th piece of it where it is long."""
+
+    name: str
+    number: int
+    text: str
+
+
 @dataclass(frozen=True)
 class _Parcel:
-    """Some documents in a row, tokenised.  ``sizes`` are in tokens."""
+    """Pieces of text in a row, tokenised; one without a name goes on with the document before it."""
 
-    names: list[str]
+    names: list[str | None]
     sizes: list[int]
     n_bytes: int
     tokens: np.ndarray
@@ -295,62 +312,59 @@ def _single_threaded_library() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _parcels(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    parcel: list[tuple[str, str]] = []
+def _parcels(texts: Iterable[tuple[str, str]]) -> Iterator[list[_Piece]]:
+    parcel: list[_Piece] = []
     size = 0
     for name, text in texts:
-        parcel.append((name, text))
-        size += len(text)
-        if size >= PARCEL_CHARACTERS:
-            yield parcel
-            parcel, size = [], 0
+        if "\n" in name:
+            raise DataError("a document's id holds a line break", fix="give the documents other ids")
+        for number, piece in enumerate(_pieces(text)):
+            parcel.append(_Piece(name, number, piece))
+            size += len(piece)
+            if size >= PARCEL_CHARACTERS:
+                yield parcel
+                parcel, size = [], 0
     if parcel:
         yield parcel
 
 
-def _encode(parcel: list[tuple[str, str]], tokenizer: Tokenizer, by_word_ids: bool) -> _Parcel:
-    sizes: list[int] = []
-    n_bytes = 0
-    tokens, starts = [np.empty(0, np.int64)], [np.empty(0, bool)]
-    for name, text in parcel:
-        n_bytes += _utf8_length(name, text)
-    pieces = [_pieces(text) for _, text in parcel]
-    flat = [piece for row in pieces for piece in row]
-    encodings = iter(tokenizer.encode_batch(flat, add_special_tokens=False))
-    for row in pieces:
-        sizes.append(0)
-        for piece in row:
-            encoding = next(encodings)
-            tokens.append(np.array(encoding.ids, np.int64))
-            starts.append(_starts(encoding) if by_word_ids else _starts_by_offsets(encoding, piece))
-            sizes[-1] += len(encoding.ids)
-    names = [name for name, _ in parcel]
-    return _Parcel(names, sizes, n_bytes, np.concatenate(tokens), np.concatenate(starts))
+def _pieces(text: str) -> Iterator[str]:
+    """The text, cut before white space where it is too long to be tokenised in one go."""
+    begin = 0
+    while len(text) - begin > PARCEL_CHARACTERS:
+        space = _GAP.search(text, begin + PARCEL_CHARACTERS, begin + 2 * PARCEL_CHARACTERS)
+        end = space.start() if space else begin + PARCEL_CHARACTERS
+        yield text[begin:end]
+        begin = end
+    yield text[begin:]
 
 
-def _utf8_length(name: str, text: str) -> int:
+def _encode(parcel: list[_Piece], tokenizer: Tokenizer, by_word_ids: bool) -> _Parcel:
+    n_bytes = sum(_utf8_length(piece) for piece in parcel)
+    encodings = tokenizer.encode_batch([piece.text for piece in parcel], add_special_tokens=False)
+    starts = [
+        _starts(encoding) if by_word_ids else _starts_by_offsets(encoding, piece.text)
+        for encoding, piece in zip(encodings, parcel, strict=True)
+    ]
+    return _Parcel(
+        names=[None if piece.number else piece.name for piece in parcel],
+        sizes=[len(encoding) for encoding in encodings],
+        n_bytes=n_bytes,
+        tokens=np.concatenate([np.array(encoding.ids, np.int64) for encoding in encodings]),
+        starts=np.concatenate(starts),
+    )
+
+
+def _utf8_length(piece: _Piece) -> int:
     try:
-        if "\n" in name:
-            raise DataError("a document's id holds a line break", fix="give the documents other ids")
-        name.encode()
-        return len(text.encode())
+        piece.name.encode()
+        return len(piece.text.encode())
     except UnicodeEncodeError:
         raise DataError(
             "the text or id holds a lone surrogate, which is no character",
-            where=f"document {name.encode(errors='backslashreplace').decode()}",
+            where=f"document {piece.name.encode(errors='backslashreplace').decode()}",
             fix="read the file with its right encoding, or remove the document",
         ) from None
-
-
-def _pieces(text: str) -> list[str]:
-    """The text, cut before white space where it is too long to be tokenised in one go."""
-    pieces = []
-    while len(text) > PARCEL_CHARACTERS:
-        space = re.compile(r"(?<=\S)\s").search(text, PARCEL_CHARACTERS, 2 * PARCEL_CHARACTERS)
-        cut = space.start() if space else PARCEL_CHARACTERS
-        pieces.append(text[:cut])
-        text = text[cut:]
-    return [*pieces, text]
 
 
 def _starts(encoding: Encoding) -> np.ndarray:
