@@ -206,7 +206,8 @@ def data_list(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(known, indent=1))
     for entry in [] if as_json else known:
-        print("  ".join(f"{value}" for value in entry.values()))
+        state = f"here: {entry['path']}" if entry["present"] else "not here"
+        print(f"{entry['name']:20} {entry['bytes'] / 1e6:.0f} MB  {state}\n{'':20} {entry['what']}")
     say("Next: `wellread data get NAME`.")
 
 

@@ -21,6 +21,7 @@ from wellread.recipe import CorpusSettings, Recipe
 
 PIECE_BYTES = 1 << 20  # read of each sampled file
 SAMPLED_FILES = 6
+MOST_FLOPS = 5e11  # of a probing step: a few seconds on a core
 TUNING_STEPS = 8
 # Fine-tuning stops early when dev no longer gains: the share of its steps that runs take on average, as
 # measured on the quickstart (docs/results/quickstart.md).
@@ -203,3 +204,75 @@ def finetuning(
 def _timed(function: Any) -> tuple[Any, float]:
     began = time.perf_counter()
     return function(), time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Training:
+    """What pre-training one variant would take.
+
+    Attributes:
+        steps, tokens: of the whole pre-training.
+        seconds: extrapolated from a few steps.
+        flops: {"dense", "accounted"} of the whole pre-training, at the lengths of the sample.
+        reduced: whether the measured model had fewer layers or shorter batches than the recipe's.
+    """
+
+    steps: int
+    tokens: int
+    seconds: float
+    flops: dict[str, float]
+    reduced: bool
+
+
+def pretraining(recipe: Recipe, variant: str, text: Text, scratch: Path, seconds: float) -> Training:
+    """Take a few real steps on the sample."""
+    from wellread.pretrain import loop
+    from wellread.sparsity.flops import training_flops
+    from wellread.tokens import packing, store, tokenizer
+
+    model, settings = recipe.model_for(variant), recipe.pretrain_for(variant)
+    loaded, opened = tokenizer.load(text.tokenizer), store.Store.open(scratch / "store")
+    special = loaded.num_special_tokens_to_add()
+    lengths = [
+        min(rest, model.max_length) for n in text.lengths for rest in _chunks(n, model.max_length - special)
+    ]
+    per_epoch = text.tokens + special * len(lengths) * text.tokens / max(1, sum(text.lengths))
+    tokens = settings.tokens or round(per_epoch * (settings.epochs or 1.0))
+    steps = max(1, round(tokens / settings.batch_tokens))
+
+    def flops_of(shape: Any, batch: int) -> dict[str, float]:
+        whole = training_flops(shape, len(loaded), lengths, settings.sparsity.level, settings.mask_rate)
+        return {name: value * batch / max(1, sum(lengths)) for name, value in whole.items()}
+
+    shape, batch = model, settings.batch_tokens
+    while flops_of(shape, batch)["dense"] > MOST_FLOPS and (shape.layers > 1 or batch > 2 * model.max_length):
+        if batch > 4 * model.max_length:
+            batch //= 2
+        elif shape.layers > 1:
+            shape = shape.model_copy(update={"layers": max(1, shape.layers // 2)})
+        else:
+            batch = 2 * model.max_length
+    short = settings.model_copy(update={"batch_tokens": batch, "accumulate": 1})
+    packed = packing.plan(opened, model.max_length, batch, special, recipe.seed, scratch / f"bins-{variant}")
+    trainer = loop.make_trainer(shape, short, loaded, 1000, recipe.seed)
+    done = loop.Done()
+    loop.take_step(trainer, packed.batch(0), 0, done)
+    seen, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds or done.step < 3:
+        following = packed.batch(done.step)
+        loop.take_step(trainer, following, packed.epoch(done.step), done)
+        seen += following.tokens
+    per_token = (time.perf_counter() - began) / seen
+    scale = flops_of(model, batch)["dense"] / flops_of(shape, batch)["dense"]
+    return Training(
+        steps,
+        tokens,
+        per_token * scale * tokens,
+        flops_of(model, tokens),
+        shape != model or batch != settings.batch_tokens,
+    )
+
+
+def _chunks(length: int, room: int) -> list[int]:
+    """Lengths of the samples into which a document of so many tokens is cut."""
+    return [room] * (length // room) + ([length % room] if length % room else [])

@@ -1,0 +1,274 @@
+"""What a recipe would take, and what is wrong with it, before anything runs: ``wellread plan``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wellread import pipeline, probe, recipe, stages
+from wellread.api import find_recipe, use_threads
+from wellread.errors import DataError, UserError
+from wellread.recipe import ModelSettings, Recipe
+from wellread.sparsity import flops
+
+PROBE_SECONDS = 6.0
+STARTING_SECONDS = 10.0  # loading the libraries, hashing inputs, evaluation and the report
+LIBRARY_BYTES = 600_000_000  # torch and transformers in memory
+MANY_DOCUMENTS = 1000
+MOST_FINDINGS = 20
+
+
+def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
+    """Examine a recipe and its data, and measure a little.
+
+    Args:
+        recipe_path: a recipe, or the name of one that comes along.
+        out: the run folder it would go into; default ``runs/NAME``.
+
+    Returns:
+        {"recipe", "problems": [{"what", "where", "fix"}], "corpus", "models", "memory", "disk", "time",
+        "writes"}; what could not be found out is None.
+
+    Raises:
+        RecipeError: the recipe itself is wrong.
+    """
+    path = find_recipe(recipe_path)
+    settings = recipe.load(path)
+    run = out or Path("runs") / settings.name
+    use_threads(settings.threads)
+    findings = Findings()
+    with tempfile.TemporaryDirectory(prefix="wellread-plan-") as name:
+        scratch = Path(name)
+        _check_tasks(settings, path.parent, findings)
+        sampled = _sample(settings, path.parent, scratch, findings)
+        text = sampled and probe.text_stages(settings, sampled, scratch)
+        trainings = {}
+        if sampled and text:
+            findings.seconds |= text.seconds
+            for variant in settings.variant_names():
+                trainings[variant] = probe.pretraining(settings, variant, text, scratch, PROBE_SECONDS)
+            for task in settings.tasks:
+                _add_finetuning(settings, task, sampled, text, path.parent, findings)
+        models = [_model(settings, variant, trainings.get(variant)) for variant in settings.variant_names()]
+        findings.seconds["pretrain"] = sum(training.seconds for training in trainings.values())
+        memory = _memory(settings, any(training.reduced for training in trainings.values()) or not trainings)
+    disk = _disk(settings, text, models)
+    _check_room(run, disk, memory, findings)
+    fresh = set() if findings.problems else _fresh(pipeline.Context(settings, path.parent, run, quiet=True))
+    left = {kind: round(value, 1) for kind, value in findings.seconds.items() if kind not in fresh}
+    return {
+        "recipe": {"name": settings.name, "path": str(path), "description": settings.description},
+        "problems": findings.problems,
+        "notes": findings.notes,
+        "corpus": text and {"documents": text.documents, "words": text.words, "tokens": text.tokens},
+        "models": models,
+        "memory": memory,
+        "disk": disk,
+        "time": text and {"seconds": round(sum(left.values()) + STARTING_SECONDS, 1), "stages": left},
+        "up_to_date": sorted(fresh),
+        "writes": [str(run / name) for name in ("report.html", "metrics.json", "model_card.md", "stages/")],
+    }
+
+
+@dataclass
+class Findings:
+    """What has been found out so far: problems, remarks, and seconds by kind of stage."""
+
+    problems: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, error: UserError) -> None:
+        """Take down an error as a problem."""
+        self.problems.append({"what": error.what, "where": error.where, "fix": error.fix})
+
+
+def _sample(settings: Recipe, base: Path, scratch: Path, findings: Findings) -> probe.Sample | None:
+    from wellread.corpus.prepare import source_files
+
+    try:
+        found = probe.sample(settings.corpus, source_files(settings.corpus, base), scratch)
+    except UserError as error:
+        findings.add(error)
+        return None
+    if not found.documents:
+        what = f"none of the {found.read} documents looked at passes the filters"
+        findings.add(
+            DataError(what, where="corpus", fix="look at corpus.languages, min_words and text_field")
+        )
+        return None
+    if found.total < MANY_DOCUMENTS:
+        findings.notes.append(f"about {found.total:.0f} documents: too few to learn a language from")
+    return found
+
+
+def _check_tasks(settings: Recipe, base: Path, findings: Findings) -> None:
+    """Everything that can be seen in the tasks' own files."""
+    from wellread.tasks import build, check
+
+    for name, task in settings.tasks.items():
+        if task.path is None:
+            continue
+        try:
+            build.source_files(task, base, f"tasks.{name}")
+            build.read_source(name, task, base)
+            found = [] if task.known else check.check(recipe.resolve(task.path, base, f"tasks.{name}.path"))
+        except UserError as error:
+            findings.add(error)
+            continue
+        errors = [finding for finding in found if finding.severity == "error"]
+        for finding in errors[:MOST_FINDINGS]:
+            findings.add(DataError(finding.what, where=finding.where, fix=finding.fix))
+        if len(found) > len(errors):
+            findings.notes.append(f"{name}: {len(found) - len(errors)} remark(s); see `wellread data check`")
+
+
+def _add_finetuning(
+    settings: Recipe, task: str, sampled: probe.Sample, text: probe.Text, base: Path, findings: Findings
+) -> None:
+    try:
+        seconds = probe.finetuning(settings, task, sampled, text.tokenizer, base)
+    except UserError as error:
+        findings.notes.append(f"{task}: its time is not counted ({error.what})")
+        return
+    for kind, value in seconds.items():
+        findings.seconds[kind] = findings.seconds.get(kind, 0.0) + value
+
+
+def _model(settings: Recipe, variant: str, training: probe.Training | None) -> dict[str, Any]:
+    """Parameters and FLOPs of one variant."""
+    model, pretrain = settings.model_for(variant), settings.pretrain_for(variant)
+    vocab, sparsity = settings.tokenizer.vocab_size, pretrain.sparsity
+    counts = flops.parameters(model, vocab)
+    full_length = {
+        level: flops.gpt_training_flops_per_token(
+            model.layers, model.hidden, model.max_length, vocab, level, _ffn_equivalent(model)
+        )
+        for level in (0.0, sparsity.level)
+    }
+    tokens = training.tokens if training else pretrain.tokens
+    found: dict[str, Any] = {
+        "name": variant,
+        "layout": model.layout,
+        "shape": f"{model.layers} x {model.hidden}",
+        "parameters": counts["total"],
+        "parameters_without_embeddings": counts["without_embeddings"],
+        "sparsity": sparsity.level,
+        "pattern": sparsity.pattern if sparsity.level else "dense",
+        "tokens": tokens,
+        "steps": training.steps if training else tokens and max(1, tokens // pretrain.batch_tokens),
+        "flops": training and training.flops,
+        "full_length_flops_per_token": {"dense": full_length[0.0], "accounted": full_length[sparsity.level]},
+        "full_length_ratio": full_length[0.0] / full_length[sparsity.level],
+    }
+    return found
+
+
+def _ffn_equivalent(model: ModelSettings) -> int:
+    """Inner width of an ungated feed-forward block with as many weights."""
+    return model.inner * 3 // 2 if model.layout in flops.GATED else model.inner
+
+
+def _memory(settings: Recipe, reduced: bool) -> dict[str, int]:
+    """Peak memory: as measured where the probe ran the recipe's own model, else counted."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if not reduced:
+        return {"bytes": measured}
+    counted = 0
+    for variant in settings.variant_names():
+        model, pretrain = settings.model_for(variant), settings.pretrain_for(variant)
+        parts = flops.memory_bytes(model, settings.tokenizer.vocab_size, pretrain.optimizer)
+        # A gated block and attention keep about 16 numbers a token, width and layer for the backward pass.
+        activations = 4 * 16 * model.layers * model.hidden * pretrain.batch_tokens // pretrain.accumulate
+        counted = max(counted, sum(parts.values()) + activations)
+    return {"bytes": counted + LIBRARY_BYTES}
+
+
+def _disk(settings: Recipe, text: probe.Text | None, models: list[dict[str, Any]]) -> dict[str, int] | None:
+    """Bytes that the run folder would hold at its fullest."""
+    if text is None:
+        return None
+    kept = 4 * sum(model["parameters"] for model in models)
+    tuned = kept * len(settings.tasks) * (1 + len(settings.finetune.seeds))
+    checkpoints = 2 * 3 * 4 * max(model["parameters"] for model in models)
+    # Documents compress to about 2.5 bytes a word; a scratch copy of them stands beside while they are made.
+    return {"bytes": round(text.words * 2.5 * 2 + text.tokens * 2.2 + kept + tuned + checkpoints)}
+
+
+def _check_room(run: Path, disk: dict[str, int] | None, memory: dict[str, int], findings: Findings) -> None:
+    import psutil
+
+    place = next(parent for parent in (run, *run.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if disk and disk["bytes"] > free:
+        what = f"about {size(disk['bytes'])} are needed, {size(free)} are free"
+        findings.add(UserError(what, where=str(run), fix="make room, or choose another folder with --out"))
+    there = psutil.virtual_memory().total
+    if memory["bytes"] > there:
+        what = f"about {size(memory['bytes'])} of memory are needed, the machine has {size(there)}"
+        fix = "raise pretrain.accumulate, or choose a smaller model"
+        findings.add(UserError(what, where="pretrain.batch_tokens", fix=fix))
+
+
+def _fresh(context: pipeline.Context) -> set[str]:
+    """Kinds of stages that are up to date throughout."""
+    every = pipeline.stages(context)
+    stale = {name.split("/")[0] for name in stages.stale(every, context.run)}
+    return {stage.name.split("/")[0] for stage in every} - stale
+
+
+def size(count: float) -> str:
+    """1234567890 as 1.2 GB."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def to_text(found: dict[str, Any]) -> str:
+    """The plan for people."""
+    lines = [f"{found['recipe']['name']}: {found['recipe']['description']}", ""]
+    corpus, time = found["corpus"], found["time"]
+    if corpus:
+        lines.append(
+            f"corpus    about {corpus['documents']:,} documents, {corpus['words'] / 1e6:.1f}M words, "
+            f"{corpus['tokens'] / 1e6:.1f}M tokens"
+        )
+    for model in found["models"]:
+        lines += _model_lines(model)
+    lines.append(f"memory    {size(found['memory']['bytes'])} at the peak")
+    if found["disk"]:
+        lines.append(f"disk      {size(found['disk']['bytes'])} at the fullest")
+    if time:
+        parts = ", ".join(f"{kind} {seconds:.0f} s" for kind, seconds in time["stages"].items())
+        lines.append(f"time      {time['seconds'] / 60:.1f} minutes: {parts}")
+    if found["up_to_date"]:
+        lines.append(f"          up to date: {', '.join(found['up_to_date'])}")
+    lines.append(f"writes    {', '.join(found['writes'])}")
+    lines += [f"note      {note}" for note in found["notes"]]
+    for problem in found["problems"]:
+        lines += [f"PROBLEM   {problem['where']}: {problem['what']}", f"          Fix: {problem['fix']}"]
+    return "\n".join(lines)
+
+
+def _model_lines(model: dict[str, Any]) -> list[str]:
+    whole, inner = model["parameters"] / 1e6, model["parameters_without_embeddings"] / 1e6
+    lines = [
+        f"model     {model['name']}: {model['layout']} {model['shape']}, {model['sparsity']:.1%} sparse "
+        f"({model['pattern']})",
+        f"          {whole:.2f}M parameters, {inner:.2f}M without embeddings",
+    ]
+    if model["tokens"]:
+        lines.append(f"          {model['tokens'] / 1e6:,.1f}M tokens in {model['steps']:,} steps")
+    if model["flops"]:
+        dense, accounted = model["flops"]["dense"], model["flops"]["accounted"]
+        lines.append(f"          {dense:.3g} FLOPs dense, {accounted:.3g} accounted (which is not time)")
+    ratio = model["full_length_ratio"]
+    return [*lines, f"          {ratio:.2f}x fewer FLOPs than dense, as the papers count (full length)"]
