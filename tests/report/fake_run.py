@@ -38,7 +38,10 @@ PREDICTABLE = {"pretrained": 0.0, "random": -0.09, "rival": -0.04}
 def make(
     run: Path,
     *,
-    variants: tuple[tuple[str, float, str], ...] = (("sparse75", 0.75, "unstructured"), ("dense", 0.0, "unstructured")),
+    variants: tuple[tuple[str, float, str], ...] = (
+        ("sparse75", 0.75, "unstructured"),
+        ("dense", 0.0, "unstructured"),
+    ),
     tasks: tuple[str, ...] = ("sentence-role", "human-animal", "disease-category"),
     budgets: tuple[Any, ...] = (100, 500, "all"),
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -57,13 +60,20 @@ def make(
         labels: label names of a task instead of the usual ones.
         pretrained: whether there are pre-training stages.
     """
-    known = {"sentence-role": ROLES, "disease-category": DISEASES, "human-animal": ["animal", "human"], **(labels or {})}
+    known = {
+        "sentence-role": ROLES,
+        "disease-category": DISEASES,
+        "human-animal": ["animal", "human"],
+        **(labels or {}),
+    }
     run.mkdir(parents=True)
     table = "".join(
         f'[[variants]]\nname = "{name}"\npretrain.sparsity = {{level = {level}, pattern = "{pattern}"}}\n'
         for name, level, pattern in variants
     )
-    wanted = "".join(f'[tasks.{task}]\nderive = "sentence-role"\nbudgets = {json.dumps(list(budgets))}\n' for task in tasks)
+    wanted = "".join(
+        f'[tasks.{task}]\nderive = "sentence-role"\nbudgets = {json.dumps(list(budgets))}\n' for task in tasks
+    )
     (run / "recipe.toml").write_text(RECIPE.format(variants=table, tasks=wanted))
     stages = run / "stages"
     _corpus(stages)
@@ -74,9 +84,14 @@ def make(
         for name, level, pattern in variants:
             _pretrain(stages / "pretrain" / name, level, pattern)
     if tasks:
-        _evaluate(stages, variants, {task: known.get(task, ["no", "yes"]) for task in tasks}, budgets, seeds, shift)
+        _evaluate(
+            stages, variants, {task: known.get(task, ["no", "yes"]) for task in tasks}, budgets, seeds, shift
+        )
     for place, folder in enumerate(sorted(_stage_folders(stages))):
-        files.write_json(folder / "costs.json", {"seconds": 12.5 * (place + 1), "peak_memory_bytes": 4 * 10**8 + place * 10**7})
+        files.write_json(
+            folder / "costs.json",
+            {"seconds": 12.5 * (place + 1), "peak_memory_bytes": 4 * 10**8 + place * 10**7},
+        )
         files.write_manifest(folder, fingerprint=files.sha256_bytes(folder.name.encode()))
     _provenance(run)
     return run
@@ -84,7 +99,12 @@ def make(
 
 def _stage_folders(stages: Path) -> list[Path]:
     single = [stages / name for name in ("corpus", "selection", "tokenizer", "tokens", "evaluate")]
-    several = [*stages.glob("tasks/*"), *stages.glob("pretrain/*"), *stages.glob("finetune/*/*"), *stages.glob("rivals/*")]
+    several = [
+        *stages.glob("tasks/*"),
+        *stages.glob("pretrain/*"),
+        *stages.glob("finetune/*/*"),
+        *stages.glob("rivals/*"),
+    ]
     return [folder for folder in (*single, *several) if folder.is_dir()]
 
 
@@ -112,6 +132,10 @@ def _provenance(run: Path) -> None:
 def _corpus(stages: Path) -> None:
     folder = stages / "corpus"
     folder.mkdir(parents=True)
+    publishers = {
+        f"Publisher {letter} and Company, all rights reserved": 900 - 10 * ord(letter)
+        for letter in "ABCDEFGHIJK"
+    }
     edges = (0, 20, 50, 100, 150, 200, 250, 300, 400, 500, 1000, 2000, 5000, 10000)
     counts = (0, 400, 1800, 3600, 4100, 4300, 2600, 900, 300, 40, 3, 0, 0, 0)
     files.write_json(
@@ -119,20 +143,20 @@ def _corpus(stages: Path) -> None:
         {
             "documents_read": 20788,
             "kept": 18043,
-            "dropped": {"language": 1102, "too short": 1391, "duplicate (exact)": 41, "duplicate (near)": 211},
+            "dropped": {"language": 1102, "too short": 1391, "duplicate (exact)": 41, "duplicate (near)": 9},
             "duplicates": {"ids": 0, "exact": 41, "near": 211},
             "words": 3931556,
             "characters": 26123456,
             "replacement_characters": 3,
-            "words_per_document": {"min": 20, "p5": 61, "median": 214, "p95": 330, "max": 1204, "mean": 217.9},
+            "words_per_document": {"min": 20, "p5": 61, "median": 214, "max": 1204, "mean": 218.0},
             "lengths": [
                 {"from": low, "to": high, "documents": count}
                 for low, high, count in zip(edges, (*edges[1:], None), counts, strict=True)
             ],
             "languages": {"eng": 18001, "not stated": 42},
-            "sections": {"none": 13073, "RESULTS": 4970, "METHODS": 4811, "CONCLUSIONS": 4702, "BACKGROUND": 4100, "OBJECTIVE": 2044},
+            "sections": {"none": 13073, **{role: 4970 - 700 * place for place, role in enumerate(ROLES)}},
             "sources": {"pubmed-sample": 18043},
-            "licences": {"not stated": 9120, **{f"Publisher {letter} and Company Limited, all rights reserved": 900 - 10 * ord(letter) for letter in "ABCDEFGHIJK"}},
+            "licences": {"not stated": 9120, **publishers},
             "years": {"1977": 2, "2018": 40, "2019": 1031, "2020": 14020, "2021": 2900, "not stated": 50},
             "files": [{"name": "sample.jsonl", "bytes": 1000, "sha256": "c" * 64, "documents": 20788}],
         },
@@ -147,6 +171,16 @@ def _corpus(stages: Path) -> None:
 def _tokenizer(stages: Path) -> None:
     folder = stages / "tokenizer"
     folder.mkdir(parents=True)
+
+    def measures(vocabulary: int, per_word: float, step: int) -> dict[str, Any]:
+        pieces = {term: [term[i : i + step] for i in range(0, len(term), step)] for term in TERMS}
+        return {"vocab_size": vocabulary, "words": 39000, "distinct_words": 6100, "tokens_per_word": per_word,
+                "whole_words": 2 - per_word, "unknown_words": 0.0001, "terms": pieces}  # fmt: skip
+
+    files.write_json(
+        folder / "fertility.json",
+        {"own": measures(8192, 1.41, 9), "general": measures(30522, 1.62, 4), "note": ""},
+    )
     for split, tokens in (("train", 1_480_000), ("valid", 15_000)):
         place = stages / "tokens" / split
         place.mkdir(parents=True)
@@ -157,13 +191,16 @@ def _task(folder: Path, task: str, labels: list[str]) -> None:
     folder.mkdir(parents=True)
     sizes = {"train": 40 * len(labels), "dev": 10 * len(labels), "test": 15 * len(labels) + 100}
     for split, size in sizes.items():
-        lines = [json.dumps({"id": f"{split}{n}", "text": "words", "label": labels[n % len(labels)]}) for n in range(size)]
+        lines = [
+            json.dumps({"id": f"{split}{n}", "text": "words", "label": labels[n % len(labels)]})
+            for n in range(size)
+        ]
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
     quoted = ", ".join(json.dumps(label) for label in labels)
     (folder / "task.toml").write_text(
         f'name = "{task}"\nkind = "classify"\nmetric = "macro_f1"\nlabels = [{quoted}]\nderived = true\n'
         f'source = "derived from the corpus"\nlicence = ""\n[counts]\ntrain = {sizes["train"]}\n'
-        f'dev = {sizes["dev"]}\ntest = {sizes["test"]}\n[sha256]\ntest = "{files.sha256_bytes(task.encode())}"\n'
+        f"dev = {sizes['dev']}\ntest = {sizes['test']}\n"
     )
 
 
@@ -200,19 +237,26 @@ def _pretrain(folder: Path, level: float, pattern: str) -> None:
     files.write_json(
         folder / "pretrain.json",
         {
-            "objective": "mlm", "layout": "modernbert", "steps": steps, "tokens": total, "parameters": 1_714_688,
-            "parameters_without_embeddings": 649_728, "sparsity": level, "pattern": pattern,
+            "objective": "mlm", "layout": "modernbert", "steps": steps, "tokens": total,
+            "parameters": 1_714_688, "parameters_without_embeddings": 649_728,
+            "sparsity": level, "pattern": pattern,
             "flops": {"dense": dense * total / 8, "accounted": dense * kept * total / 8},
             "loss": checks[-1]["loss"], "max_length": 256, "mask_rate": 0.3,
         },
     )  # fmt: skip
 
 
-def _evaluate(stages: Path, variants: Any, tasks: dict[str, list[str]], budgets: Any, seeds: Any, shift: float) -> None:
+def _evaluate(
+    stages: Path, variants: Any, tasks: dict[str, list[str]], budgets: Any, seeds: Any, shift: float
+) -> None:
     folder = stages / "evaluate"
     folder.mkdir(parents=True)
     models = [(name, "pretrained", level, pattern if level else "dense") for name, level, pattern in variants]
-    models += [("random", "random", 0.0, "dense"), ("tfidf", "rival", 0.0, "none"), ("majority", "rival", 0.0, "none")]
+    models += [
+        ("random", "random", 0.0, "dense"),
+        ("tfidf", "rival", 0.0, "none"),
+        ("majority", "rival", 0.0, "none"),
+    ]
     summary: dict[str, Any] = {"tasks": {}}
     records = []
     for place, (task, labels) in enumerate(tasks.items()):
@@ -220,14 +264,25 @@ def _evaluate(stages: Path, variants: Any, tasks: dict[str, list[str]], budgets:
         for budget in budgets:
             for model, start, level, pattern in models:
                 group = _group(place, labels, budget, model, start, seeds, shift)
-                groups.append({"model": model, "start": start, "sparsity": level, "pattern": pattern, **group})
+                groups.append(
+                    {"model": model, "start": start, "sparsity": level, "pattern": pattern, **group}
+                )
                 for seed, value in zip(seeds, _seed_values(group["mean"], seeds, place), strict=True):
-                    records.append({"task": task, "split": "test", "model": model, "start": start, "sparsity": level,
-                                    "pattern": pattern, "labels": group["labels"], "budget": budget, "seed": seed,
-                                    "metric": "macro_f1", "value": value})  # fmt: skip
-                    _unit(stages, records[-1], failed=start == "random" and budget == budgets[0] and seed == 0)
+                    shape = {"model": model, "start": start, "sparsity": level, "pattern": pattern}
+                    which = {"labels": group["labels"], "budget": budget, "seed": seed}
+                    score = {"metric": "macro_f1", "value": value}
+                    records.append({"task": task, "split": "test", **shape, **which, **score})
+                    _unit(
+                        stages, records[-1], failed=start == "random" and budget == budgets[0] and seed == 0
+                    )
         counts = {"train": 40 * len(labels), "dev": 10 * len(labels), "test": 15 * len(labels) + 100}
-        summary["tasks"][task] = {"kind": "classify", "metric": "macro_f1", "labels": labels, "counts": counts, "groups": groups}
+        summary["tasks"][task] = {
+            "kind": "classify",
+            "metric": "macro_f1",
+            "labels": labels,
+            "counts": counts,
+            "groups": groups,
+        }
     files.write_json(folder / "summary.json", summary)
     files.write_json(folder / "metrics.json", records)
 
@@ -237,7 +292,9 @@ def _seed_values(mean: float, seeds: Any, place: int) -> list[float]:
     return [mean + 0.011 * (order - middle) * (1 + 0.1 * place) for order in range(len(seeds))]
 
 
-def _group(place: int, labels: list[str], budget: Any, model: str, start: str, seeds: Any, shift: float) -> dict[str, Any]:
+def _group(
+    place: int, labels: list[str], budget: Any, model: str, start: str, seeds: Any, shift: float
+) -> dict[str, Any]:
     count = 6120 if budget == "all" else budget
     best = (0.86, 0.93, 0.62)[place % 3]
     mean = best - 0.9 / math.sqrt(count) + PREDICTABLE[start] + (0.012 if model == "dense" else 0.0)
@@ -272,7 +329,11 @@ def _confusion(size: int, right: float, row: int) -> list[list[int]]:
 
 def _bins(mean: float, off: float) -> dict[str, Any]:
     bins = [
-        {"confidence": (n + 0.5) / 15, "accuracy": min(1.0, max(0.0, (n + 0.5) / 15 - off)), "count": 3 * n * n}
+        {
+            "confidence": (n + 0.5) / 15,
+            "accuracy": min(1.0, max(0.0, (n + 0.5) / 15 - off)),
+            "count": 3 * n * n,
+        }
         for n in range(5, 15)
     ]
     return {"ece": off, "bins": bins}
@@ -280,7 +341,9 @@ def _bins(mean: float, off: float) -> dict[str, Any]:
 
 def _unit(stages: Path, record: dict[str, Any], *, failed: bool) -> None:
     rival = record["start"] == "rival"
-    parent = stages / ("rivals" if rival else "finetune") / record["task"] / ("" if rival else record["model"])
+    parent = (
+        stages / ("rivals" if rival else "finetune") / record["task"] / ("" if rival else record["model"])
+    )
     name = record["model"] if rival else record["start"]
     unit = parent / "units" / f"{name}-{record['budget']}-{record['seed']}"
     unit.mkdir(parents=True)

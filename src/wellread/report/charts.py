@@ -84,7 +84,7 @@ def line_chart(frame: Frame, series: Sequence[Series]) -> Markup:
 
     x_ticks = frame.x_ticks if frame.x_ticks is not None else ticks(x_low, x_high, 5)
     parts = [_grid(ticks(y_low, y_high, 5), place_y, frame.width), _x_axis(x_ticks, place_x, frame.width)]
-    # Markers at the edges must stay whole, lines beyond the range must not: the inner picture clips 6 units out.
+    # Markers at the edges stay whole, lines beyond the range do not: the inner picture clips 6 units out.
     parts.append(
         f'<svg x="{LEFT - 6}" y="{TOP - 6}" width="{inner_width + 12}" height="{inner_height + 12}" '
         f'viewBox="-6 -6 {inner_width + 12} {inner_height + 12}">'
@@ -115,7 +115,7 @@ def confusion(title: str, labels: Sequence[str], counts: Sequence[Sequence[int]]
     size = len(labels)
     cell = 56 if size <= 6 else 40 if size <= 12 else 32
     shown = [name if len(name) <= 24 else name[:23] + "…" for name in labels]
-    longest = 6.4 * max(len(name) for name in shown)
+    longest = max(_text_width(name) for name in shown)
     slanted = longest > cell
     left, top = longest + 14, 0.62 * longest + 18 if slanted else 24
     width = left + size * cell + (0.74 * longest - cell / 2 + 12 if slanted else 4)
@@ -159,12 +159,14 @@ def reliability(title: str, description: str, curves: Sequence[tuple[Style, Sequ
         dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
         parts.append(f'<g class="{style.colour}"><path class="line" d="M{path}"{dash}/>')
         for x, y, count in dots:
-            parts.append(f'<circle class="dot" cx="{_n(x)}" cy="{_n(y)}" r="{2 + 7 * math.sqrt(count / total):.1f}"/>')
+            parts.append(
+                f'<circle class="dot" cx="{_n(x)}" cy="{_n(y)}" r="{2 + 7 * math.sqrt(count / total):.1f}"/>'
+            )
         parts.append("</g>")
     parts.append(
-        f'<text class="axis" x="{left + size / 2:.0f}" y="{height - 5}" text-anchor="middle">confidence, %</text>'
-        f'<text class="axis" transform="translate(11 {top + size / 2:.0f}) rotate(-90)" text-anchor="middle">'
-        "accuracy, %</text>"
+        f'<text class="axis" x="{left + size / 2:.0f}" y="{height - 5}" text-anchor="middle">'
+        f'confidence (%)</text><text class="axis" transform="translate(11 {top + size / 2:.0f}) rotate(-90)" '
+        'text-anchor="middle">accuracy (%)</text>'
     )
     return svg(width, height, title, description, "".join(parts))
 
@@ -199,7 +201,8 @@ def meter(share: float, cls: str = "s0") -> Markup:
     wide = 100 * min(max(share, 0.0), 1.0)
     return Markup(
         f'<svg class="meter {cls}" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="rail" width="100" height="10"/><rect class="bar" width="{wide:.1f}" height="10"/></svg>'
+        '<rect class="rail" width="100" height="10"/>'
+        f'<rect class="bar" width="{wide:.1f}" height="10"/></svg>'
     )
 
 
@@ -257,6 +260,11 @@ def thin(points: Sequence[Point], most: int = 200) -> list[Point]:
 def _pad(low: float, high: float) -> tuple[float, float]:
     room = 0.06 * (high - low) or 0.05 * (abs(high) or 1.0)
     return low - room, high + room
+
+
+def _text_width(text: str) -> float:
+    """Roughly how wide a text of the size of tick labels is; capitals are wider."""
+    return sum(8.2 if letter.isupper() else 6.4 for letter in text)
 
 
 def _n(number: float) -> str:
@@ -330,7 +338,7 @@ def _cell(x: float, y: float, side: float, share: float, count: int, hint: str) 
     strong = " strong" if share > 0.55 else ""
     middle = x + side / 2
     texts = ""
-    if count and side >= 58:
+    if count and side >= 56:
         texts = (
             f'<text class="share{strong}" x="{_n(middle)}" y="{_n(y + side / 2)}" text-anchor="middle">'
             f"{100 * share:.0f}%</text>"

@@ -10,14 +10,17 @@ from wellread.report.gather import RunFacts
 
 TOP = 8  # rows of a list before the rest is summed up
 GROUPS = {
-    "duplicates": "Duplicates left out",
-    "dropped": "All that was left out",
+    "dropped": "Documents left out",
     "languages": "Languages, as stated",
     "sections": "Sections by role",
     "sources": "Sources",
     "licences": "Licences, as stated",
 }
-DUPLICATES = {"ids": "same id", "exact": "same text", "near": "near duplicates"}
+DUPLICATES = {
+    "duplicate (ids)": "duplicate, same id",
+    "duplicate (exact)": "duplicate, same text",
+    "duplicate (near)": "near duplicate",
+}
 
 
 def corpus(facts: RunFacts) -> dict[str, Any] | None:
@@ -28,9 +31,11 @@ def corpus(facts: RunFacts) -> dict[str, Any] | None:
     groups = []
     for key, title in GROUPS.items():
         counts = known.get(key) or {}
-        named = {DUPLICATES.get(name, name) if key == "duplicates" else name: n for name, n in counts.items()}
-        if any(named.values()):
-            groups.append({"name": title, "rows": shares(named)})
+        if key == "dropped":
+            named = {shown: counts.get(name, 0) for name, shown in DUPLICATES.items()}
+            counts = {**{name: n for name, n in counts.items() if name not in DUPLICATES}, **named}
+        if any(counts.values()):
+            groups.append({"name": title, "rows": shares(counts)})
     return {
         "tiles": _tiles(facts, known),
         "groups": groups,
@@ -73,7 +78,8 @@ def _lengths(bins: list[dict[str, Any]]) -> Figure | None:
     kept = bins[filled[0] : filled[-1] + 1]
     bars = [(numbers.whole(one["from"]), one["documents"]) for one in kept]
     hints = [
-        f"{one['from']} to {one['to'] - 1} words" if one["to"] else f"{one['from']} words or more" for one in kept
+        f"{one['from']} to {one['to'] - 1} words" if one["to"] else f"{one['from']} words or more"
+        for one in kept
     ]
     picture = charts.histogram(
         "Length of documents",
@@ -109,4 +115,36 @@ def _decades(years: dict[int, int]) -> list[tuple[str, int]]:
 
 def fertility(facts: RunFacts) -> dict[str, Any] | None:
     """How the run's vocabulary and a general one cut words, or None without a report on it."""
-    return None
+    known = facts.fertility
+    if not known or not known.get("own"):
+        return None
+    named = {"this run": known["own"], "general English": known.get("general")}
+    shown = {name: measures for name, measures in named.items() if measures}
+    kinds = {"wordpiece": "WordPiece", "bpe": "byte-level BPE"}
+    made = "given" if facts.recipe.tokenizer.path else "learnt from the pre-training documents"
+    return {
+        "words": f"{kinds[facts.recipe.tokenizer.kind]} pieces, {made}.",
+        "note": known.get("note") or "",
+        "names": list(shown),
+        "rows": _measures(list(shown.values())),
+        "terms": [
+            {"term": term, "pieces": [measures["terms"].get(term, []) for measures in shown.values()]}
+            for term in known["own"].get("terms", {})
+        ],
+    }
+
+
+def _measures(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def share(value: float | None) -> str:
+        return "–" if value is None else numbers.percent(value)
+
+    def plain(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    return [
+        {"name": "Vocabulary", "values": [numbers.whole(one["vocab_size"]) for one in shown]},
+        {"name": "Tokens per word", "values": [plain(one["tokens_per_word"]) for one in shown]},
+        {"name": "Words kept whole", "values": [share(one["whole_words"]) for one in shown]},
+        {"name": "Words with an unknown piece", "values": [share(one["unknown_words"]) for one in shown]},
+        {"name": "Words measured (held out)", "values": [numbers.whole(one["words"]) for one in shown]},
+    ]

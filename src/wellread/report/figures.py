@@ -73,7 +73,9 @@ def _loss_series(facts: RunFacts, variants: list[Variant], axis: str, unit: floa
             if points:
                 kept = charts.thin(points) if faint else points
                 series.append(
-                    Series(f"{variant.name}, {name}", looks[variant.name], kept, markers=not faint, faint=faint)
+                    Series(
+                        f"{variant.name}, {name}", looks[variant.name], kept, markers=not faint, faint=faint
+                    )
                 )
     return sorted(series, key=lambda one: not one.faint)
 
@@ -115,12 +117,16 @@ def _flop_unit(points: list[Record]) -> tuple[float, str]:
 
 def _time_unit(variants: list[Variant]) -> tuple[float, str]:
     most = max((variant.timing[-1]["seconds"] for variant in variants if variant.timing), default=0)
-    return _unit(most, ((5400, "hours"), (150, "minutes"))) if most >= 5400 else (
-        (60.0, "minutes") if most >= 150 else (1.0, "seconds")
+    return (
+        _unit(most, ((5400, "hours"), (150, "minutes")))
+        if most >= 5400
+        else ((60.0, "minutes") if most >= 150 else (1.0, "seconds"))
     )
 
 
-def learning_curve(facts: RunFacts, groups: list[Score], looks: dict[tuple[str, str], Style]) -> Figure | None:
+def learning_curve(
+    facts: RunFacts, groups: list[Score], looks: dict[tuple[str, str], Style]
+) -> Figure | None:
     """Score against number of labels; None where there is one budget only."""
     amounts = sorted({one.labels for one in groups})
     if len(amounts) < 2:
@@ -137,7 +143,9 @@ def learning_curve(facts: RunFacts, groups: list[Score], looks: dict[tuple[str, 
         if level >= lowest - 0.4 * (highest - lowest):
             shown = lines
         else:
-            note = f" The majority class ({numbers.score(level / _scale(metric), metric)}) lies below the frame."
+            note = (
+                f" The majority class ({numbers.score(level / _scale(metric), metric)}) lies below the frame."
+            )
     task = groups[0].task
     frame = Frame(
         title=f"{task}: {numbers.metric_name(metric)} against number of labels",
@@ -170,7 +178,9 @@ def _curves(facts: RunFacts, groups: list[Score], looks: dict[tuple[str, str], S
                 style=looks[key],
                 points=[(one.labels, scale * (one.mean or 0.0)) for one in own],
                 band=[
-                    (one.labels, scale * one.interval[0], scale * one.interval[1]) for one in own if one.interval
+                    (one.labels, scale * one.interval[0], scale * one.interval[1])
+                    for one in own
+                    if one.interval
                 ],
             )
         )
@@ -185,8 +195,8 @@ def confusion(facts: RunFacts, main: Score | None, labels: list[str]) -> Figure 
     title = f"{main.task}: confusion matrix of {results.name(main, facts)}"
     over = f", counts over {numbers.plural(len(main.seeds), 'seed')}" if len(main.seeds) > 1 else ""
     caption = (
-        f"{results.name(main, facts)} with {numbers.plural(main.labels, 'label')}{over}. Rows are true labels, columns "
-        f"predicted ones, shares are of the row.{_worst(names, main.confusion)}"
+        f"{results.name(main, facts)} with {numbers.plural(main.labels, 'label')}{over}. Rows: true labels, "
+        f"columns: predicted; shares are of the row.{_worst(names, main.confusion)}"
     )
     picture = charts.confusion(title, names, main.confusion)
     natural = re.search(r'viewBox="0 0 ([\d.]+)', picture)
@@ -199,7 +209,7 @@ def _worst(names: list[str], counts: list[list[int]]) -> str:
         (row[column] / sum(row), names[place], names[column])
         for place, row in enumerate(counts)
         for column in range(len(names))
-        if column != place and sum(row)
+        if column != place and any(row)
     ]
     share, gold, taken = max(shares, default=(0.0, "", ""))
     return f" {numbers.percent(share, 0)} of {gold} is taken for {taken}." if share else ""

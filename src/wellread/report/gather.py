@@ -146,7 +146,17 @@ def gather(run: Path) -> RunFacts:
 
 def stage_names(stages: Path) -> list[str]:
     """Committed stages, in the order of the path of the data; the report itself left out."""
-    order = ("corpus", "tasks", "selection", "tokenizer", "tokens", "pretrain", "finetune", "rivals", "evaluate")
+    order = (
+        "corpus",
+        "tasks",
+        "selection",
+        "tokenizer",
+        "tokens",
+        "pretrain",
+        "finetune",
+        "rivals",
+        "evaluate",
+    )
     found = []
     for kind in order:
         folders = [stages / kind, *sorted((stages / kind).glob("*")), *sorted((stages / kind).glob("*/*"))]

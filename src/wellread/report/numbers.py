@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 # Scores that people quote as they are rather than in percent.
 FRACTIONS = frozenset({"pearson", "spearman", "rmse"})
 # Everything else is better when higher.
@@ -78,7 +80,7 @@ def score(value: float | None, metric: str) -> str:
     return f"{value:.3f}" if is_fraction(metric) else f"{100 * value:.1f}"
 
 
-def interval(bounds: list[float] | None, metric: str) -> str:
+def interval(bounds: Sequence[float] | None, metric: str) -> str:
     """[0.83, 0.85] as [83.0, 85.0]; an empty string where there is none."""
     return f"[{score(bounds[0], metric)}, {score(bounds[1], metric)}]" if bounds else ""
 

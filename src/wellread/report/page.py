@@ -28,12 +28,20 @@ def write(run: Path, folder: Path) -> None:
 def render(facts: RunFacts) -> str:
     """The page; the same facts give the same bytes."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        whole=numbers.whole, short=numbers.short, flops=numbers.flops, duration=numbers.duration,
-        size=numbers.size, percent=numbers.percent, listing=numbers.listing,
+        whole=numbers.whole,
+        short=numbers.short,
+        flops=numbers.flops,
+        duration=numbers.duration,
+        size=numbers.size,
+        percent=numbers.percent,
+        listing=numbers.listing,
     )
     environment.globals.update(meter=charts.meter, swatch=charts.swatch, plural=numbers.plural)
     style = re.sub(r"\s*\n\s*", "\n", (HERE / "style.css").read_text("utf-8"))

@@ -64,7 +64,13 @@ def scores(facts: RunFacts) -> dict[str, list[Score]]:
 
     def place(score: Score) -> tuple:
         cheap = list(RIVALS).index(score.model) if score.model in RIVALS else len(RIVALS)
-        return score.labels, starts.get(score.start, 3), order.get(score.model, len(order)), cheap, score.model
+        return (
+            score.labels,
+            starts.get(score.start, 3),
+            order.get(score.model, len(order)),
+            cheap,
+            score.model,
+        )
 
     found = {}
     for task, entry in facts.summary.items():
@@ -137,7 +143,7 @@ def better(metric: str, left: float, right: float) -> bool:
 
 
 def compared(left: Score, right: Score) -> int:
-    """1 or -1 when the intervals are apart and ``left`` is better or worse; 0 when they are not, or absent."""
+    """1 or -1: the intervals are apart, ``left`` is better or worse; 0: they are not apart, or absent."""
     if left.interval is None or right.interval is None or left.mean is None or right.mean is None:
         return 0
     if left.interval[0] <= right.interval[1] and right.interval[0] <= left.interval[1]:
@@ -146,9 +152,9 @@ def compared(left: Score, right: Score) -> int:
 
 
 def ranks(groups: list[Score]) -> dict[tuple[str, str], str]:
-    """With one number of labels: "best" for a clear winner, "tied" for all that cannot be told from the best mean.
+    """With one number of labels: "best" is a clear winner, "tied" all that cannot be told from the best mean.
 
-    A group of which every seed failed has no rank, nor has a lone group.
+    What could not be scored has no rank, nor has a lone group.
     """
     scored = [one for one in groups if one.mean is not None]
     if len(scored) < 2:
@@ -170,7 +176,7 @@ def main_score(facts: RunFacts, groups: list[Score], labels: int) -> Score | Non
 
 
 def against(facts: RunFacts, groups: list[Score], labels: int) -> list[tuple[Score, int]]:
-    """The main model's opponents with so many labels and the outcome of each comparison (majority class left out)."""
+    """The main model's opponents with so many labels (not the majority class) and each outcome."""
     main = main_score(facts, groups, labels)
     if main is None:
         return []

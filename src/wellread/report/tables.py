@@ -22,7 +22,9 @@ def tiles(facts: RunFacts) -> list[tuple[str, str]]:
         found.append((numbers.short(main.facts.get("parameters", 0)), "parameters"))
         found.append((numbers.short(main.facts.get("tokens", 0)), "tokens read"))
         if main.sparse:
-            found.append((numbers.percent(main.facts["sparsity"], 0), "of block weights at zero in pre-training"))
+            found.append(
+                (numbers.percent(main.facts["sparsity"], 0), "of block weights at zero in pre-training")
+            )
         ratio = words.flops_ratio(main)
         if ratio and ratio > 1.005:
             found.append((f"{ratio:.2f}×", "fewer accounted FLOPs than dense (not a time)"))
@@ -46,8 +48,12 @@ def _model_rows(variant: Variant) -> list[tuple[str, str]]:
     layout = words.LAYOUTS.get(shape.layout, shape.layout)
     rows = [
         ("Layout", f"{layout} {'decoder' if shape.causal else 'encoder'}"),
+        ("Started from", f"checkpoint {shape.start}" if shape.start else "random weights"),
         ("Layers × width", f"{shape.layers} × {shape.hidden}"),
-        ("Heads, feed-forward width", f"{shape.heads}, {variant.config.get('intermediate_size', shape.inner)}"),
+        (
+            "Heads, feed-forward width",
+            f"{shape.heads}, {variant.config.get('intermediate_size', shape.inner)}",
+        ),
         ("Longest input", f"{numbers.whole(known.get('max_length') or shape.max_length)} tokens"),
         ("Vocabulary", numbers.whole(variant.config.get("vocab_size", 0)) if variant.config else "–"),
         ("Parameters", numbers.whole(known.get("parameters", 0))),
@@ -85,7 +91,9 @@ def _objective(variant: Variant) -> str:
 
 def _rate(variant: Variant) -> str:
     how = variant.settings
-    return f"{how.learning_rate:g}" + (f" (Muon {how.muon_learning_rate:g})" if how.optimizer == "muon" else "")
+    return f"{how.learning_rate:g}" + (
+        f" (Muon {how.muon_learning_rate:g})" if how.optimizer == "muon" else ""
+    )
 
 
 def losses(facts: RunFacts) -> list[dict[str, Any]]:
@@ -187,7 +195,9 @@ def scores(facts: RunFacts, groups: list[Score], looks: Looks) -> dict[str, Any]
         marks = results.ranks(here)
         rows = [_score_row(facts, one, marks.get(one.key, ""), others) for one in here]
         for row, one in zip(rows, here, strict=True):
-            row["picture"] = charts.whisker(one.mean, one.interval, scale, looks[one.key]) if one.mean is not None else ""
+            row["picture"] = (
+                charts.whisker(one.mean, one.interval, scale, looks[one.key]) if one.mean is not None else ""
+            )
         blocks.append({"labels": labels, "rows": rows})
     return {"others": [numbers.metric_name(name) for name in others], "blocks": blocks}
 
@@ -216,7 +226,9 @@ def classes(facts: RunFacts, task: str, labels: list[str]) -> list[dict[str, Any
     counted = facts.tasks[task].classes
     named = list(dict.fromkeys([*labels, *(name for split in counted.values() for name in split)]))
     named = [name for name in named if any(name in split for split in counted.values())]
-    return [{"label": name, **{split: counts.get(name, 0) for split, counts in counted.items()}} for name in named]
+    return [
+        {"label": name, **{split: counts.get(name, 0) for split, counts in counted.items()}} for name in named
+    ]
 
 
 def failures(facts: RunFacts, task: str, groups: list[Score]) -> list[str]:
@@ -230,7 +242,9 @@ def failures(facts: RunFacts, task: str, groups: list[Score]) -> list[str]:
             and (unit["task"], unit["model"], unit["start"], unit["labels"]) == (task, *one.key, one.labels)
         ]
         where = f"{results.name(one, facts)}, {numbers.plural(one.labels, 'label')}"
-        lines += [f"{where}, seed {unit['seed']}: {unit.get('failure') or 'no reason noted'}" for unit in broken]
+        lines += [
+            f"{where}, seed {unit['seed']}: {unit.get('failure') or 'no reason noted'}" for unit in broken
+        ]
         if one.failed > len(broken):
             rest = numbers.plural(one.failed - len(broken), "seed")
             lines.append(f"{where}: {rest} not above the majority class on dev")
@@ -249,7 +263,9 @@ def costs(facts: RunFacts) -> list[dict[str, Any]]:
 def provenance(facts: RunFacts) -> list[tuple[str, list[tuple[str, str]]]]:
     """Hashes, versions and the machine, in groups of (name, value)."""
     known = {key: value for key, value in facts.run.items() if key not in ("built", "up_to_date", "recipe")}
-    plain = [(key, str(value)) for key, value in known.items() if not isinstance(value, dict) and value is not None]
+    plain = [
+        (key, str(value)) for key, value in known.items() if not isinstance(value, dict) and value is not None
+    ]
     groups = [("Run", [("recipe.toml (SHA-256)", facts.recipe_sha256), *plain])]
     for key, value in known.items():
         if isinstance(value, dict):

@@ -4,6 +4,7 @@ by hand for a particular run.  A statement appears only where the facts call for
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from wellread.report import numbers, results, words
@@ -51,7 +52,7 @@ def _rivals(facts: RunFacts) -> Iterator[str]:
             yield f"{task}: {opponent} is better than the main model {numbers.listing(places)}."
         if even:
             places = [f"{name} (with {numbers.listing(amounts)} labels)" for name, amounts in even.items()]
-            yield f"{task}: the main model cannot be told from {numbers.listing(places)}; the intervals overlap."
+            yield f"{task}: intervals overlap; the main model cannot be told from {numbers.listing(places)}."
 
 
 def _evidence(facts: RunFacts) -> Iterator[str]:
@@ -59,31 +60,55 @@ def _evidence(facts: RunFacts) -> Iterator[str]:
     own = [one for groups in by_task.values() for one in groups if not one.rival]
     fewest = min((len(one.seeds) for one in own), default=FEW_SEEDS)
     if fewest < FEW_SEEDS:
+        more = "" if all(len(one.seeds) == fewest for one in own) else " or more"
         yield (
-            f"Scores rest on {numbers.plural(fewest, 'fine-tuning seed')}"
-            f"{'' if all(len(one.seeds) == fewest for one in own) else ' or more'}, and on one pre-training each: "
-            "how much another pre-training seed would change them was not measured."
+            f"Scores rest on {numbers.plural(fewest, 'fine-tuning seed')}{more} and one pre-training each; "
+            "how much another pre-training seed would change them was not measured. The intervals speak of "
+            "other test examples, not of other training runs."
         )
     for task, groups in by_task.items():
         count = facts.summary[task].get("counts", {}).get("test", 0)
         widths = [one.interval[1] - one.interval[0] for one in groups if one.interval and not one.rival]
         if count < FEW_TEST_EXAMPLES:
-            half = f"; its intervals are up to ±{numbers.score(max(widths) / 2, groups[0].metric)} wide" if widths else ""
+            half = (
+                f"; its intervals are up to ±{numbers.score(max(widths) / 2, groups[0].metric)} wide"
+                if widths
+                else ""
+            )
             yield f"{task}: the test set has only {numbers.plural(count, 'example')}{half}."
         if groups and all(one.interval is None for one in groups):
             yield f"{task}: no confidence intervals were computed (evaluate.bootstrap is 0)."
+        yield from _seeds_overlap(facts, task, groups)
     for one in own:
         if one.failed:
             yield _failed(one, facts)
-    if by_task and not any(one.model not in results.RIVALS for g in by_task.values() for one in g if one.rival):
+    if by_task and not any(
+        one.model not in results.RIVALS for g in by_task.values() for one in g if one.rival
+    ):
         yield "No published pretrained encoder was run on these splits; the rivals are cheap baselines only."
+
+
+def _seeds_overlap(facts: RunFacts, task: str, groups: list[Score]) -> Iterator[str]:
+    """Where the main model is called better although some of its seeds are below some of the other's."""
+    found: dict[str, list[str]] = {}
+    for labels in results.amounts(groups):
+        main = results.main_score(facts, groups, labels)
+        for one, outcome in results.against(facts, groups, labels):
+            if main is None or None in (main.low, main.high, one.low, one.high):
+                continue
+            apart = main.low > one.high or one.low > main.high  # type: ignore[operator]
+            if outcome > 0 and not apart:
+                found.setdefault(results.name(one, facts), []).append(numbers.whole(labels))
+    if found:
+        places = [f"{name} (with {numbers.listing(amounts)} labels)" for name, amounts in found.items()]
+        yield f"{task}: above {numbers.listing(places)} on average, but single seeds overlap."
 
 
 def _failed(one: Score, facts: RunFacts) -> str:
     return (
-        f"{one.task}: {one.failed} of {numbers.plural(len(one.seeds), 'seed')} of {results.name(one, facts)} failed "
-        f"with {numbers.whole(one.labels)} labels (not above the majority class on dev, or broken); they are in "
-        "the mean."
+        f"{one.task}: {one.failed} of {numbers.plural(len(one.seeds), 'seed')} of {results.name(one, facts)} "
+        f"failed with {numbers.plural(one.labels, 'label')} (not above the majority class on dev, or broken) "
+        "and are in the mean."
     )
 
 
@@ -107,11 +132,11 @@ def _labels(facts: RunFacts) -> Iterator[str]:
             "compared with published benchmarks."
         )
     for task in facts.tasks.values():
+        train, test = (task.classes.get(split, Counter()) for split in ("train", "test"))
         tiny = sorted(
             label
-            for label in set(task.classes.get("train", {})) | set(task.classes.get("test", {}))
-            if task.classes.get("test", {}).get(label, 0) < TINY_CLASS_TEST
-            or task.classes.get("train", {}).get(label, 0) < TINY_CLASS_TRAIN
+            for label in {*train, *test}
+            if test[label] < TINY_CLASS_TEST or train[label] < TINY_CLASS_TRAIN
         )
         if tiny:
             shown = numbers.listing(tiny[:6] + ([f"{len(tiny) - 6} more"] if len(tiny) > 6 else []))
@@ -136,12 +161,12 @@ def _data(facts: RunFacts) -> Iterator[str]:
     sources = corpus.get("sources") or {}
     if total and len(sources) == 1:
         yield (
-            f"All text comes from one source ({next(iter(sources))}); other kinds of text of the field were not "
-            "tested."
+            f"All text comes from one source ({next(iter(sources))}); other kinds of text of the field were "
+            "not tested."
         )
     years = sorted(int(year) for year in (corpus.get("years") or {}) if str(year).isdigit())
     if years:
-        yield f"The documents are of {years[0]} to {years[-1]}; later language and findings are unknown to the model."
+        yield f"The documents are of {years[0]} to {years[-1]}; what came later is unknown to the model."
 
 
 def _leakage(facts: RunFacts) -> Iterator[str]:
@@ -149,8 +174,8 @@ def _leakage(facts: RunFacts) -> Iterator[str]:
     overlapping = int(known.get("overlapping_documents") or 0)
     if known.get("allowed") and overlapping:
         yield (
-            f"{numbers.plural(overlapping, 'document')} of the pre-training text overlap with dev or test examples "
-            "and were kept on request (--allow-overlap); scores may be too high."
+            f"{numbers.plural(overlapping, 'document')} of the pre-training text overlap with dev or test "
+            "examples and were kept on request (--allow-overlap); scores may be too high."
         )
 
 
@@ -161,9 +186,9 @@ def _pretraining(facts: RunFacts) -> Iterator[str]:
     tokens, weights = main.facts.get("tokens", 0), main.facts.get("parameters", 0)
     if weights and tokens < TOKENS_PER_PARAMETER * weights:
         yield (
-            f"Pre-training read {numbers.short(tokens)} tokens, {tokens / weights:.2g} per parameter; published "
-            "biomedical models read thousands of times more text, and these scores do not show what the method "
-            "reaches there."
+            f"Pre-training read {numbers.short(tokens)} tokens, {tokens / weights:.2g} per parameter; "
+            "published models of a field read far more, and these scores do not show what the method reaches "
+            "there."
         )
     longest = main.facts.get("max_length") or main.model.max_length
     yield f"Inputs longer than {numbers.whole(longest)} tokens are beyond what the model was trained on."
@@ -171,11 +196,11 @@ def _pretraining(facts: RunFacts) -> Iterator[str]:
     if truncated:
         most = max(int(unit["truncated"]) for unit in truncated)
         tasks = sorted({unit["task"] for unit in truncated})
-        yield f"{numbers.listing(tasks)}: up to {numbers.plural(most, 'input')} were cut at the model's length."
+        yield f"{numbers.listing(tasks)}: up to {numbers.plural(most, 'input')} cut at the model's length."
     for variant in facts.variants:
         dead = sum(int(layer.get("dead_rows") or 0) for layer in variant.sparsity.get("layers", []))
         if dead:
-            yield f"{variant.name}: {numbers.plural(dead, 'output row')} of its sparse matrices have no weight at all."
+            yield f"{variant.name}: {numbers.plural(dead, 'row')} of its sparse matrices without any weight."
 
 
 def _speed(facts: RunFacts) -> Iterator[str]:
@@ -184,12 +209,12 @@ def _speed(facts: RunFacts) -> Iterator[str]:
         ratio = words.flops_ratio(variant)
         if not variant.sparse or ratio is None:
             continue
-        text = f"{variant.name}: accounting gives {ratio:.2f}× fewer FLOPs than dense; that is a count, not a time."
+        text = f"{variant.name}: {ratio:.2f}× fewer accounted FLOPs than dense; that is a count, not a time."
         ours, theirs = words.speed(variant), words.speed(dense) if dense else None
         if ours and theirs and dense:
             text += (
-                f" Measured, it trained at {ours / theirs:.2f}× the tokens per second of {dense.name} (one run each, "
-                "not in alternation)."
+                f" On the clock it trained at {ours / theirs:.2f}× the tokens per second of {dense.name} "
+                "(one run each, not in alternation)."
             )
         else:
             text += " No dense twin was timed in this run, so no speed-up is claimed."

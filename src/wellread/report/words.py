@@ -34,13 +34,16 @@ def built(facts: RunFacts) -> str:
         sentences.append("This run holds no pre-trained model.")
     else:
         others = [variant.name for variant in facts.variants[1:]]
-        beside = f" ({main.name}), and beside it {numbers.listing(others)}" if others else ""
-        sentences.append(f"This run pre-trained {describe(main)}{beside}.")
+        named = f"{main.name}, {describe(main)}" if others else describe(main)
+        beside = f", and beside it {numbers.listing(others)}" if others else ""
+        sentences.append(f"This run pre-trained {named}{beside}.")
         sentences.append(_reading(facts, main))
     seconds = sum(cost.seconds for cost in facts.costs)
     if seconds:
         where = machine(facts)
-        sentences.append(f"All stages together took {numbers.duration(seconds)}{f' on {where}' if where else ''}.")
+        sentences.append(
+            f"All stages together took {numbers.duration(seconds)}{f' on {where}' if where else ''}."
+        )
     return " ".join(sentences)
 
 
@@ -53,7 +56,7 @@ def describe(variant: Variant) -> str:
     if variant.sparse:
         pattern = PATTERNS.get(facts.get("pattern", ""), facts.get("pattern", ""))
         share = numbers.percent(facts["sparsity"], 0 if facts["sparsity"] * 100 % 1 == 0 else 1)
-        text += f" with {share} of its attention and feed-forward weights held at zero ({pattern})"
+        text += f" with {share} of its attention and feed-forward weights held at zero meanwhile ({pattern})"
     return text
 
 
@@ -115,7 +118,7 @@ def task_verdicts(facts: RunFacts) -> list[TaskVerdict]:
 
 
 def tallies(facts: RunFacts) -> list[str]:
-    """How often the main model is above, level with or below each kind of opponent, over tasks and budgets."""
+    """How often the main model is above, level with or below each opponent, over tasks and budgets."""
     outcomes: dict[str, list[int]] = {}
     for groups in results.scores(facts).values():
         for labels in results.amounts(groups):
@@ -139,7 +142,9 @@ def _tally(opponent: str, outcomes: list[int]) -> str:
 
 def score_text(score: Score) -> str:
     """84.1 [83.0, 85.2]."""
-    return f"{numbers.score(score.mean, score.metric)} {numbers.interval(score.interval, score.metric)}".strip()
+    return (
+        f"{numbers.score(score.mean, score.metric)} {numbers.interval(score.interval, score.metric)}".strip()
+    )
 
 
 def flops_ratio(variant: Variant) -> float | None:
