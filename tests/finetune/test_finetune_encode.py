@@ -68,7 +68,9 @@ def test_first_pieces_are_those_of_the_words(kind, request):
     assert rows(encoded) == tokenizer([" ".join(words)])["input_ids"]
 
 
-sentence = st.lists(st.sampled_from([*toy.FILLER, *toy.DRUGS, *toy.GENES, "β", "\x07", "α-2b", "x" * 9]), max_size=60)
+sentence = st.lists(
+    st.sampled_from([*toy.FILLER, *toy.DRUGS, *toy.GENES, "β", "\x07", "α-2b", "x" * 9]), max_size=60
+)
 
 
 @given(st.lists(sentence, min_size=1, max_size=4), st.integers(3, 40), st.sampled_from(["tokenizer", "bpe"]))

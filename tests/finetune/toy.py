@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from wellread.evaluate.metrics import default_metric
 from wellread.recipe import FinetuneSettings, ModelSettings, TokenizerSettings
 from wellread.tasks.task import Example, Task
 from wellread.tokens import tokenizer as tokenizers
 
-FILLER = "the of in patients with study results were was treated group showed effect cell dose".split()
-DRUGS = "aspirin ibuprofen warfarin metformin".split()
-GENES = "brca1 tp53 egfr kras-2".split()
+FILLER = ["the", "of", "in", "patients", "with", "study", "results", "were", "was", "treated", "group"]
+FILLER += ["showed", "effect", "cell", "dose"]
+DRUGS = ["aspirin", "ibuprofen", "warfarin", "metformin"]
+GENES = ["brca1", "tp53", "egfr", "kras-2"]
 KINDS = ("classify", "multilabel", "regress", "tag")
 LAYOUTS = ("modernbert", "bert", "llama", "gpt2")
 
@@ -25,13 +27,27 @@ def make_tokenizer(folder: Path, *, causal: bool = False, kind: str = "wordpiece
 
 
 def model(layout: str = "modernbert", **changes) -> ModelSettings:
-    shape = {"layers": 2, "hidden": 32, "heads": 2, "max_length": 64, "local_attention": 16, "global_every": 2}
+    shape = {
+        "layers": 2,
+        "hidden": 32,
+        "heads": 2,
+        "max_length": 64,
+        "local_attention": 16,
+        "global_every": 2,
+    }
     return ModelSettings(layout=layout, **{**shape, **changes})
 
 
 def settings(**changes) -> FinetuneSettings:
-    quick = {"seeds": (0, 1), "epochs": 6, "min_steps": 60, "batch": 16, "learning_rate": 3e-3, "evaluations": 4}
-    return FinetuneSettings(**{**quick, **changes})
+    quick = {
+        "seeds": (0, 1),
+        "epochs": 6,
+        "min_steps": 60,
+        "batch": 16,
+        "learning_rate": 3e-3,
+        "evaluations": 4,
+    }
+    return FinetuneSettings(**{**quick, "evaluations": 4, **changes})
 
 
 def task(kind: str, train: int = 120, other: int = 40) -> Task:
@@ -41,12 +57,11 @@ def task(kind: str, train: int = 120, other: int = 40) -> Task:
         "regress": ("score",),
         "tag": ("O", "B-Drug", "I-Drug", "B-Gene", "I-Gene"),
     }[kind]
-    metric = {"classify": "macro_f1", "multilabel": "micro_f1", "regress": "pearson", "tag": "entity_f1"}[kind]
     splits = {
         split: [_example(kind, f"{split}-{number}") for number in range(size)]
         for split, size in (("train", train), ("dev", other), ("test", other))
     }
-    return Task(f"toy-{kind}", kind, labels, metric, splits)
+    return Task(f"toy-{kind}", kind, labels, default_metric(kind), splits)
 
 
 def _example(kind: str, name: str) -> Example:

@@ -97,6 +97,7 @@ def run(
     """
     if start_name == "random" and settings.random_learning_rate is not None:
         settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
+    longest(start, settings)  # refuse what cannot be done before any work
     parsed = read_task(task, task_name)
     chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)
     grid = Grid(

@@ -31,7 +31,7 @@ from wellread.schedules import learning_rate
 from wellread.tasks.task import Example
 
 # Tokens in a batch of inference: enough to fill the matrix units, little enough for the cache.
-INFERENCE_TOKENS = 4096
+INFERENCE_TOKENS = 2048
 BETAS = (0.9, 0.999)
 
 
