@@ -1,13 +1,12 @@
 """The cheap rival: linear models on TF-IDF features (for tags, on features of the word and its neighbours).
 
-Everything runs on one thread with a deterministic solver, so the same data give the same bits.
+Everything runs on one thread with a seeded deterministic solver, so the same data give the same bits.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,70 +14,71 @@ import numpy as np
 from wellread.tasks.examples import iob2_tags
 from wellread.tasks.task import Example, Task
 
-C_GRID = (1.0, 10.0, 100.0)
-TAG_C_GRID = (1.0, 10.0)
+C_GRID = (1.0, 3.0, 10.0, 30.0)
+TAG_C_GRID = (0.3, 1.0)
 ALPHA_GRID = (0.1, 1.0, 10.0)
-MAX_ITERATIONS = 300
+MAX_ITERATIONS = 1000
+TOLERANCE = 0.01
 HASHED_FEATURES = 1 << 20
 
-Predict = Callable[[Sequence[Example]], Any]
+Examples = Sequence[Example]
+Outputs = list[Any]  # one output, as metrics.score takes it, for each list of examples that was given
 
 
-def candidates(task: Task, train: Sequence[Example]) -> Iterator[tuple[float, Predict]]:
-    """Fitted models, one for each regularisation of the grid, as (setting, predict).
+def candidates(task: Task, train: Examples, others: Sequence[Examples]) -> Iterator[tuple[float, Outputs]]:
+    """Fitted models, one for each regularisation of the grid.
 
-    ``predict(examples)`` gives the output that ``metrics.score`` takes.
+    Args:
+        task: the task.
+        train: examples to fit on.
+        others: lists of examples to predict.
+
+    Yields:
+        The setting, and the predictions for each of ``others``.
     """
     if task.kind == "tag":
-        yield from _taggers(train)
+        yield from _taggers(train, others)
     elif task.kind == "regress":
-        yield from _regressions(train)
+        yield from _regressions(train, others)
     else:
-        yield from _classifiers(task, train)
+        yield from _classifiers(task, train, others)
 
 
 def _text(example: Example) -> str:
     return example.text if example.text_pair is None else f"{example.text}\n{example.text_pair}"
 
 
-def _vectorizer(train: Sequence[Example]) -> Any:
-    """TF-IDF of word 1-2-grams, fitted on the training texts."""
+def _features(groups: Sequence[Examples], pairs_alone: bool = False) -> list[Any]:
+    """TF-IDF of word 1-2-grams, fitted on the first group, for each group of examples.
+
+    For pairs: of both texts together, with their similarity beside it (or that alone).
+    """
+    from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts = [_text(example) for example in train]
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]")
-    return vectorizer.fit(texts)
-
-
-def _features(vectorizer: Any, examples: Sequence[Example]) -> Any:
-    """TF-IDF of the text; for pairs of both texts together, their cosine and their overlap beside it."""
-    from scipy.sparse import csr_matrix, hstack
-
-    whole = vectorizer.transform([_text(example) for example in examples])
-    if not any(example.text_pair is not None for example in examples):
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]")
+    whole = [vectorizer.fit_transform([_text(example) for example in groups[0]])]
+    whole += [vectorizer.transform([_text(example) for example in group]) for group in groups[1:]]
+    if not any(example.text_pair is not None for example in groups[0]):
         return whole
-    return hstack([whole, csr_matrix(_similarity(vectorizer, examples))], format="csr")
+    similar = [_similarity(vectorizer, group) for group in groups]
+    if pairs_alone:
+        return similar
+    return [hstack([one, csr_matrix(two)], format="csr") for one, two in zip(whole, similar, strict=True)]
 
 
-def _similarity(vectorizer: Any, examples: Sequence[Example]) -> np.ndarray:
+def _similarity(vectorizer: Any, examples: Examples) -> np.ndarray:
     """Cosine of the two TF-IDF vectors, Jaccard of the words, and ratio of lengths: (examples, 3)."""
     first = vectorizer.transform([example.text for example in examples])
     second = vectorizer.transform([example.text_pair or "" for example in examples])
-    cosine = np.asarray(first.multiply(second).sum(axis=1)).ravel()
     found = np.zeros((len(examples), 3))
+    found[:, 0] = np.asarray(first.multiply(second).sum(axis=1)).ravel()
     for index, example in enumerate(examples):
         words = set(example.text.lower().split())
         other = set((example.text_pair or "").lower().split())
-        jaccard = len(words & other) / max(len(words | other), 1)
-        ratio = min(len(words), len(other)) / max(len(words), len(other), 1)
-        found[index] = cosine[index], jaccard, ratio
+        found[index, 1] = len(words & other) / max(len(words | other), 1)
+        found[index, 2] = min(len(words), len(other)) / max(len(words), len(other), 1)
     return found
-
-
-def _logistic(c: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=c, max_iter=MAX_ITERATIONS)
 
 
 def _fit(model: Any, features: Any, targets: np.ndarray) -> Any:
@@ -91,81 +91,80 @@ def _fit(model: Any, features: Any, targets: np.ndarray) -> Any:
         return model.fit(features, targets)
 
 
-def _classifiers(task: Task, train: Sequence[Example]) -> Iterator[tuple[float, Predict]]:
-    vectorizer = _vectorizer(train)
-    features = _features(vectorizer, train)
+def _binary(c: float, features: Any, targets: np.ndarray) -> Any:
+    """A fitted logistic regression, or the one probability where all targets are alike."""
+    from sklearn.linear_model import LogisticRegression
+
+    if targets.all() or not targets.any():
+        return float(targets[0])
+    # The dual solver is twenty times faster than L-BFGS on many sparse features, with equal scores.
+    model = LogisticRegression(
+        C=c, solver="liblinear", dual=True, tol=TOLERANCE, max_iter=MAX_ITERATIONS, random_state=0
+    )
+    return _fit(model, features, targets)
+
+
+def _probability(model: Any, features: Any) -> np.ndarray:
+    if isinstance(model, float):
+        return np.full(features.shape[0], model)
+    return model.predict_proba(features)[:, 1]
+
+
+def _classifiers(task: Task, train: Examples, others: Sequence[Examples]) -> Iterator[tuple[float, Outputs]]:
+    """One against the rest for each label; for single labels the probabilities are scaled to sum 1."""
+    features, *rest = _features([train, *others])
+    single = task.kind == "classify"
+    targets = np.array(
+        [[label == e.label if single else label in e.label for label in task.labels] for e in train]  # type: ignore[operator]
+    )
+    if single and len(task.labels) == 2:
+        targets = targets[:, 1:]
     for c in C_GRID:
-        if task.kind == "classify":
-            yield c, _classify(task, train, features, vectorizer, c)
-        else:
-            yield c, _multilabel(task, train, features, vectorizer, c)
+        models = [_binary(c, features, column) for column in targets.T]
+        yield c, [_joined(models, one, single) for one in rest]
 
 
-def _classify(task: Task, train: Sequence[Example], features: Any, vectorizer: Any, c: float) -> Predict:
-    gold = np.array([task.labels.index(example.label) for example in train])  # type: ignore[arg-type]
-    seen = np.unique(gold)
-    model = _fit(_logistic(c), features, gold) if len(seen) > 1 else None
-
-    def predict(examples: Sequence[Example]) -> np.ndarray:
-        scores = np.zeros((len(examples), len(task.labels)), dtype=np.float32)
-        scores[:, seen] = 1.0 if model is None else model.predict_proba(_features(vectorizer, examples))
-        return scores
-
-    return predict
+def _joined(models: list[Any], features: Any, single: bool) -> np.ndarray:
+    scores = np.stack([_probability(model, features) for model in models], axis=1)
+    if single and len(models) == 1:
+        scores = np.concatenate([1 - scores, scores], axis=1)
+    elif single:
+        scores /= np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
+    return scores.astype(np.float32)
 
 
-def _multilabel(task: Task, train: Sequence[Example], features: Any, vectorizer: Any, c: float) -> Predict:
-    gold = np.array([[label in example.label for label in task.labels] for example in train])  # type: ignore[operator]
-    models = [
-        _fit(_logistic(c), features, column) if 0 < column.sum() < len(column) else float(column.mean())
-        for column in gold.T
-    ]
-
-    def predict(examples: Sequence[Example]) -> np.ndarray:
-        found = _features(vectorizer, examples)
-        columns = [
-            np.full(len(examples), model) if isinstance(model, float) else model.predict_proba(found)[:, 1]
-            for model in models
-        ]
-        return np.stack(columns, axis=1).astype(np.float32)
-
-    return predict
-
-
-def _regressions(train: Sequence[Example]) -> Iterator[tuple[float, Predict]]:
-    """Ridge regression; on the similarity features alone for pairs, on TF-IDF for single texts."""
+def _regressions(train: Examples, others: Sequence[Examples]) -> Iterator[tuple[float, Outputs]]:
+    """Ridge regression; for pairs on the similarity features alone, for single texts on TF-IDF."""
+    from scipy.sparse import issparse
     from sklearn.linear_model import Ridge
 
-    pairs = any(example.text_pair is not None for example in train)
-    vectorizer = _vectorizer(train)
-    take = _similarity if pairs else _features
-    features = take(vectorizer, train)
-    gold = np.array([example.label for example in train], dtype=np.float64)
+    features, *rest = _features([train, *others], pairs_alone=True)
+    targets = np.array([example.label for example in train], dtype=np.float64)
     for alpha in ALPHA_GRID:
-        model = _fit(Ridge(alpha=alpha, solver="auto" if pairs else "sparse_cg"), features, gold)
-        yield (
-            alpha,
-            lambda examples, model=model: model.predict(take(vectorizer, examples))[:, None].astype(
-                np.float32
-            ),
-        )
+        solver = "sparse_cg" if issparse(features) else "cholesky"
+        model = _fit(Ridge(alpha=alpha, solver=solver), features, targets)
+        yield alpha, [model.predict(one)[:, None].astype(np.float32) for one in rest]
 
 
-def _taggers(train: Sequence[Example]) -> Iterator[tuple[float, Predict]]:
-    """Logistic regression that tags each word by itself, repaired to IOB2 afterwards."""
+def _taggers(train: Examples, others: Sequence[Examples]) -> Iterator[tuple[float, Outputs]]:
+    """One-against-rest logistic regression that tags each word by itself, repaired to IOB2 afterwards."""
     from sklearn.feature_extraction import FeatureHasher
 
     hasher = FeatureHasher(HASHED_FEATURES, input_type="string", alternate_sign=False, dtype=np.float32)
-    features = hasher.transform(_words(train))
+    features, *rest = [hasher.transform(_words(group)) for group in (train, *others)]
     gold = np.array([tag for example in train for tag in example.label])  # type: ignore[union-attr]
+    names = sorted(set(gold.tolist()))
     for c in TAG_C_GRID:
-        model = _fit(_logistic(c), features, gold) if len(set(gold)) > 1 else None
-        yield c, partial(_tag, hasher, model, str(gold[0]))
+        models = [_binary(c, features, gold == name) for name in names]
+        outputs = []
+        for group, one in zip(others, rest, strict=True):
+            chosen = np.stack([_probability(model, one) for model in models], axis=1).argmax(axis=1)
+            outputs.append(_cut([names[index] for index in chosen], group))
+        yield c, outputs
 
 
-def _tag(hasher: Any, model: Any, only: str, examples: Sequence[Example]) -> list[list[str]]:
-    total = sum(len(example.tokens) for example in examples)
-    tags = [only] * total if model is None else model.predict(hasher.transform(_words(examples))).tolist()
+def _cut(tags: list[str], examples: Examples) -> list[list[str]]:
+    """The tags of all words, example by example, in IOB2."""
     found, start = [], 0
     for example in examples:
         found.append(list(iob2_tags(tags[start : start + len(example.tokens)])))
@@ -173,36 +172,32 @@ def _tag(hasher: Any, model: Any, only: str, examples: Sequence[Example]) -> lis
     return found
 
 
-def _words(examples: Sequence[Example]) -> Iterator[list[str]]:
+def _words(examples: Examples) -> Iterator[list[str]]:
     """The features of every token of every example."""
+    nothing = ("", "")
     for example in examples:
-        seen = [_word(token) for token in example.tokens]
+        words = [
+            nothing,
+            nothing,
+            *((token.lower(), _shape(token)) for token in example.tokens),
+            nothing,
+            nothing,
+        ]
         for index, token in enumerate(example.tokens):
-            found = [f"{name}={value}" for name, value in seen[index].items()]
-            found += [f"p{size}={token[:size].lower()}" for size in (1, 2, 3, 4)]
-            found += [f"s{size}={token[-size:].lower()}" for size in (1, 2, 3, 4)]
-            for step in (-2, -1, 1, 2):
-                near = seen[index + step] if 0 <= index + step < len(seen) else {"w": "", "shape": ""}
-                found += [f"{step}{name}={value}" for name, value in near.items()]
-            for step in (-1, 1):
-                near = seen[index + step] if 0 <= index + step < len(seen) else {"w": ""}
-                found.append(f"{step}pair={near['w']} {seen[index]['w']}")
+            low = token.lower()
+            found = [f"p{low[:size]}" for size in (1, 2, 3, 4)] + [f"s{low[-size:]}" for size in (1, 2, 3, 4)]
+            for step in (-2, -1, 0, 1, 2):
+                word, shape = words[index + 2 + step]
+                found += [f"w{step} {word}", f"f{step} {shape}"]
+            found += [f"b{words[index + 1][0]} {low}", f"a{low} {words[index + 3][0]}"]
             yield found
 
 
-def _word(token: str) -> dict[str, str]:
-    """The word itself in lower case and its shape ("IL-2" has the shape "A-0")."""
+def _shape(token: str) -> str:
+    """Which kinds of characters follow each other ("IL-2" has the shape "A-0")."""
     shape = ""
-    for character in token:
-        mark = (
-            "A"
-            if character.isupper()
-            else "a"
-            if character.islower()
-            else "0"
-            if character.isdigit()
-            else character
-        )
+    for one in token:
+        mark = "A" if one.isupper() else "a" if one.islower() else "0" if one.isdigit() else one
         if not shape.endswith(mark):
             shape += mark
-    return {"w": token.lower(), "shape": shape[:8]}
+    return shape[:8]

@@ -33,27 +33,26 @@ def run_rivals(
     """
     units = [(name, budget, seed) for name in names for budget in budgets for seed in seeds]
     (folder / "units").mkdir(parents=True, exist_ok=True)
+    predict = {"majority": _majority, "tfidf": _best_linear}
+    done: tuple[Any, list[Example], Any] = (None, [], None)
     with Progress(f"rivals {task.name}", len(units), "units", quiet=quiet) as progress:
         for name, budget, seed in units:
             final = folder / "units" / f"{name}-{budget}-{seed}"
             if files.read_manifest(final) is None:
                 train = subset(task, budget, seed)
-                unit = {"task": task.name, "model": name, "start": "rival", "budget": budget, "seed": seed}
+                # Seeds only choose the examples: all of them give the same model again.
+                if (name, train) != done[:2]:
+                    done = (name, train, predict[name](task, train))
+                setting, outputs = done[2]
+                told = {"task": task.name, "model": name, "start": "rival", "budget": budget, "seed": seed}
+                made = {"labels": len(train), "steps": 0, "best_step": 0, "history": [], "setting": setting}
                 with files.new_folder(final) as partial:
-                    _fit_and_write(task, name, train, unit, partial)
+                    write_unit(task, told | made, outputs, partial)
             progress.advance(note=final.name)
 
 
-def _fit_and_write(task: Task, name: str, train: list[Example], unit: dict[str, Any], folder: Path) -> None:
-    if name == "majority":
-        outputs = {split: majority(task, train, split) for split in ("dev", "test")}
-        setting = None
-    elif name == "tfidf":
-        setting, outputs = _best_linear(task, train)
-    else:
-        raise ValueError(f"unknown rival {name!r}")
-    extra = {"labels": len(train), "steps": 0, "best_step": 0, "history": [], "setting": setting}
-    write_unit(task, {**unit, **extra}, outputs, folder)
+def _majority(task: Task, train: list[Example]) -> tuple[None, dict[str, Output]]:
+    return None, {split: majority(task, train, split) for split in ("dev", "test")}
 
 
 def write_unit(task: Task, unit: dict[str, Any], outputs: dict[str, Output], folder: Path) -> None:
@@ -108,11 +107,10 @@ def _best_linear(task: Task, train: list[Example]) -> tuple[float, dict[str, Out
     """The linear model of the grid that is best on dev, and its predictions."""
     from wellread.evaluate.linear import candidates
 
-    best: tuple[float, float, Any, Any] | None = None
-    for setting, predict in candidates(task, train):
-        output = predict(task.splits["dev"])
-        value = score(task, "dev", output)[task.metric]
+    best: tuple[float, float, Output, Output] | None = None
+    for setting, (dev, test) in candidates(task, train, [task.splits["dev"], task.splits["test"]]):
+        value = score(task, "dev", dev)[task.metric]
         if best is None or value > best[0]:
-            best = (value, setting, output, predict)
+            best = (value, setting, dev, test)
     assert best is not None
-    return best[1], {"dev": best[2], "test": best[3](task.splits["test"])}
+    return best[1], {"dev": best[2], "test": best[3]}

@@ -110,8 +110,8 @@ def read_output(task: Task, split: str, folder: Path) -> Output:
 def _mark_failures(task: Task, units: list[Unit]) -> None:
     """Mark the failed runs; they stay in the means.
 
-    A run failed when its predictions are not finite, or not better on dev than knowing only the frequencies of
-    the labels (as Mosbach et al., 2021, count them).
+    A run failed when its predictions are not finite, or not better on dev than knowing only the frequencies
+    of the labels (as Mosbach et al., 2021, count them).
     """
     baseline = score(task, "dev", majority(task, task.splits["train"], "dev"))[task.metric]
     for unit in units:

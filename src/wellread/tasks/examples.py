@@ -194,15 +194,9 @@ def check_spans(row: Row, text: str, spans: Any) -> list[tuple[int, int, str]]:
     for span in spans:
         values = span if isinstance(span, dict) else {}
         start, end, label = (values.get(key) for key in ("start", "end", "label"))
-        whole = type(start) is int and type(end) is int  # True is no offset
-        if (
-            not isinstance(start, int)
-            or not isinstance(end, int)
-            or not whole
-            or not isinstance(label, str)
-            or not label.strip()
-            or re.search(r"\s", label)
-        ):
+        named = isinstance(label, str) and re.fullmatch(r"\S+", label)
+        # type(), because True is an int but no offset
+        if type(start) is not int or type(end) is not int or not named:
             raise DataError(
                 "a span lacks a whole `start` and `end` or a `label` without spaces",
                 where=row.where,
@@ -214,7 +208,7 @@ def check_spans(row: Row, text: str, spans: Any) -> list[tuple[int, int, str]]:
                 where=row.where,
                 fix="count characters from 0; `end` is the first character after the span",
             )
-        found.append((start, end, label))
+        found.append((start, end, str(label)))
     found.sort()
     for (start, end, _), (after, after_end, _) in zip(found, found[1:], strict=False):
         if after < end:

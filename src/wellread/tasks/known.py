@@ -2,10 +2,10 @@
 
 Keys of such a file: ``title``, ``kind``, ``source``, ``licence``, and if need be ``metric``, ``labels``;
 ``files`` (the file names of each split, the first that exists is read); ``format`` (conll, tsv, csv);
-``columns`` (names for a file without a header); ``rename`` (our key = its column); ``names`` (its label = our label);
-``flags`` (labels written as "0_0,1_1": index and 0 or 1); ``doc`` (a pattern whose first group, found in the
-id, names the document) and ``doc_prefix``; ``entity`` (the type of tags B and I); ``number_ids`` (ids begin anew
-in each split).
+``columns`` (names for a file without a header); ``rename`` (our key = its column); ``names`` (its label = our
+label); ``flags`` (labels written as "0_0,1_1": index and 0 or 1); ``doc`` (a pattern whose first group, found
+in the id, names the document) and ``doc_prefix``; ``entity`` (the type of tags B and I); ``number_ids`` (ids
+begin anew in each split).
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def _table(
                 yield DataError(
                     f"the first line names no `{header_text}` column",
                     where=f"{path}:{line}",
-                    fix="name them there: text, label (or labels, score), and if you have them text_pair, id, doc",
+                    fix="name them there: text, label (or labels, or score); text_pair, id, doc where you have them",
                 )
                 return
         elif len(cells) != len(header):

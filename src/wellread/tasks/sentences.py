@@ -5,125 +5,19 @@ from __future__ import annotations
 import re
 
 # Words after which a full stop does not end a sentence (lower case, without their last stop).
-_ABBREVIATIONS = frozenset(
-    [
-        "e.g",
-        "i.e",
-        "vs",
-        "v",
-        "cf",
-        "et",
-        "al",
-        "fig",
-        "figs",
-        "eq",
-        "ref",
-        "refs",
-        "no",
-        "nos",
-        "vol",
-        "ca",
-        "approx",
-        "resp",
-        "dr",
-        "prof",
-        "mr",
-        "mrs",
-        "ms",
-        "st",
-        "sp",
-        "spp",
-        "subsp",
-        "var",
-        "ssp",
-        "gen",
-        "nov",
-        "inc",
-        "ltd",
-        "corp",
-        "co",
-        "dept",
-        "univ",
-        "min",
-        "max",
-        "sec",
-        "hr",
-        "wk",
-        "yr",
-        "mo",
-        "avg",
-        "std",
-        "dev",
-        "obs",
-        "temp",
-        "etc",
-        "viz",
-        "p.o",
-        "i.v",
-        "i.m",
-        "s.c",
-        "i.p",
-        "b.i.d",
-        "t.i.d",
-        "q.d",
-        "a.m",
-        "p.m",
-        "u.s",
-        "u.k",
-        "ph.d",
-        "m.d",
-        "w.r.t",
-        "i.c.v",
-        "i.a",
-        "aff",
-        "mol",
-        "wt",
-        "conc",
-        "int",
-        "ed",
-        "eds",
-        "pp",
-        "b.w",
-        "p.c",
-        "d.w",
-        "str",
-        "cv",
-        "ser",
-        "ver",
-    ]
-)
+_ABBREVIATIONS = """
+    e.g i.e vs v cf et al fig figs eq ref refs no nos vol ca approx resp dr prof mr mrs ms st sp spp subsp var ssp
+    gen nov inc ltd corp co dept univ min max sec hr wk yr mo avg std dev obs temp etc viz p.o i.v i.m s.c i.p
+    b.i.d t.i.d q.d a.m p.m u.s u.k ph.d m.d w.r.t i.c.v i.a aff mol wt conc int ed eds pp b.w p.c d.w str cv ser
+    ver
+"""
 # After these a single capital closes a clause ("vitamin D. We"); elsewhere it is an initial ("S. aureus").
-_BEFORE_LETTER = frozenset(
-    [
-        "vitamin",
-        "type",
-        "hepatitis",
-        "group",
-        "grade",
-        "class",
-        "factor",
-        "influenza",
-        "immunoglobulin",
-        "cytochrome",
-        "protein",
-        "arm",
-        "part",
-        "panel",
-        "category",
-        "stage",
-        "coenzyme",
-        "phase",
-        "cyclosporin",
-        "amphotericin",
-        "toxin",
-        "and",
-        "or",
-        "virus",
-        "experiment",
-        "study",
-        "cohort",
-    ]
-)
+_BEFORE_LETTER = """
+    vitamin type hepatitis group grade class factor influenza immunoglobulin cytochrome protein arm part panel
+    category stage coenzyme phase cyclosporin amphotericin toxin and or virus experiment study cohort
+"""
+_NO_END = frozenset(_ABBREVIATIONS.split())
+_CLOSES = frozenset(_BEFORE_LETTER.split())
 _BOUNDARY = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)")
 _OPENING = "\"'“‘([{*<"
 
@@ -166,10 +60,10 @@ def _ends(line: str, start: int, stop: int, end: int) -> bool:
     before = line[start:stop]
     word = before.rsplit(None, 1)[-1] if before.split() else ""
     word = word.lstrip(_OPENING).lower()
-    if word in _ABBREVIATIONS:
+    if word in _NO_END:
         return False
     if len(word) == 1 and word.isalpha() and before.rstrip()[-1:].isupper():
         previous = before.rsplit(None, 2)[-2].lower() if len(before.split()) > 1 else ""
-        return previous in _BEFORE_LETTER
+        return previous in _CLOSES
     opened = before.count("(") - before.count(")")
     return opened <= 0 or len(before) > 1000
