@@ -1,0 +1,36 @@
+"""Fine-tuned toy models of every kind, made once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "finetune"))
+import toy
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    import torch
+
+    from wellread.finetune import grid
+    from wellread.tasks.read import write_task
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("models")
+    toy.make_tokenizer(folder / "tokenizer")
+    for kind in toy.KINDS:
+        write_task(toy.task(kind, 60, 20), folder / "tasks" / kind)
+        grid.run(
+            folder / "tasks" / kind,
+            toy.model(),
+            folder / "tokenizer",
+            toy.settings(seeds=(0,), max_steps=40, min_steps=40),
+            ("all",),
+            folder / kind,
+            task_name=kind,
+            model_name="main",
+            start_name="random",
+            quiet=True,
+        )
+    return folder
