@@ -162,17 +162,16 @@ def _train_wordpiece(words: Counter[str], settings: TokenizerSettings, specials:
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     split = _split_words(words, backend)
-    first, later = _alphabet(split, limit=settings.vocab_size // 8)
-    seeds = [*specials, *first, *(f"##{character}" for character in later)]
-    kept = sorted({*first, *later})
+    alphabet, continuing = _alphabet(split, limit=max(128, settings.vocab_size // 8))
+    seeds = [*specials, *alphabet, *(f"##{character}" for character in continuing)]
     # The trainer takes the seeds in this order because it believes them to be special tokens; the model made
     # from its vocabulary does not.
     trainer = trainers.WordPieceTrainer(
         vocab_size=settings.vocab_size,
         min_frequency=settings.min_frequency,
         special_tokens=seeds,
-        initial_alphabet=kept,
-        limit_alphabet=len(kept),
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
         continuing_subword_prefix="##",
         show_progress=False,
     )
@@ -204,17 +203,15 @@ def _train_bpe(words: Counter[str], settings: TokenizerSettings, specials: list[
 
 
 def _alphabet(words: Counter[str], limit: int) -> tuple[list[str], list[str]]:
-    """The characters that begin words and those that continue them, the ``limit`` most frequent in all."""
-    seen: Counter[tuple[bool, str]] = Counter()
+    """The ``limit`` most frequent characters, and those among them that continue a word somewhere."""
+    seen: Counter[str] = Counter()
+    continuing: set[str] = set()
     for word, count in words.items():
-        seen[(False, word[0])] += count
-        for character in word[1:]:
-            seen[(True, character)] += count
-    kept = sorted(seen, key=lambda key: (-seen[key], key))[:limit]
-    return (
-        sorted(character for continues, character in kept if not continues),
-        sorted(character for continues, character in kept if continues),
-    )
+        for character in word:
+            seen[character] += count
+        continuing.update(word[1:])
+    kept = sorted(sorted(seen, key=lambda character: (-seen[character], character))[:limit])
+    return kept, [character for character in kept if character in continuing]
 
 
 def _save(
