@@ -1,7 +1,7 @@
 """The command line.  Each command is a few lines; what it does stands in the module it imports.
 
-Standard output is data, standard error is talk.  Bad input exits with code 2 and no traceback (``--debug``
-shows it), an interruption with 130, a finding of ``verify`` or ``data check`` with 1.
+Standard output is data, standard error is talk.  Bad input, and what ``verify``, ``doctor`` or ``data check``
+find, exits with code 2 and no traceback (``--debug`` shows it); an interruption exits with 130, a defect with 1.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def verify(run: RunArgument, as_json: Json = False) -> None:
     )
     if found:
         say("Next: `wellread run` the recipe again; damaged stages are made anew.")
-        raise typer.Exit(1)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -193,7 +193,7 @@ def doctor(as_json: Json = False) -> None:
     found = checks.examine()
     print(json.dumps(found, indent=1) if as_json else checks.to_text(found))
     if any(check["state"] == "bad" for check in found):
-        raise typer.Exit(1)
+        raise typer.Exit(2)
     say("Next: `wellread run quickstart`.")
 
 
@@ -241,7 +241,7 @@ def data_check(
         else checking.to_text(findings)
     )
     if any(finding.severity == "error" for finding in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(2)
     say("Next: name the folder as `path` of a task in a recipe.")
 
 

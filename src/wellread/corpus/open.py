@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import lzma
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ def compression_of(path: Path) -> str:
             and it is not plain text either.
     """
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise DataError("not a regular file", where=str(path), fix="give a file, or a folder of files")
         with open(path, "rb") as stream:
             head = stream.read(4096)
     except OSError as error:

@@ -84,7 +84,9 @@ class _HeadLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, model: PreTrainedModel, *parameters: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]
+        ctx: Any, hidden: Tensor, targets: Tensor, model: PreTrainedModel, *parameters: Tensor
+    ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         wanted = hidden.requires_grad or any(parameter.requires_grad for parameter in parameters)
         gradient = torch.zeros_like(hidden)

@@ -35,6 +35,7 @@ from wellread.pretrain.parts import (
     model_tensors,
     split,
 )
+from wellread.pretrain.validation import HeldOut, held_out
 from wellread.progress import Progress, say
 from wellread.recipe import ModelSettings, PretrainSettings
 from wellread.schedules.learning_rate import warmup_stable_decay
@@ -86,11 +87,10 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Data:
-    """The packed stores; ``valid_bytes`` is the length in UTF-8 of the held-out text that is read."""
+    """What is trained and what is validated on."""
 
     train: Packing
-    valid: Packing
-    valid_bytes: float
+    valid: HeldOut
 
 
 def pretrain(
@@ -140,7 +140,7 @@ def make_trainer(
     """Model, optimiser and objective before the first step, on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = make_model(model_settings, settings, tokenizer, seed)
-    model.to(device)  # type: ignore[arg-type]  (transformers' annotation)
+    model.to(device)  # type: ignore[arg-type]
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
@@ -204,11 +204,9 @@ def _open(
     seed: int,
 ) -> Data:
     special = tokenizer.num_special_tokens_to_add(pair=False)
-    shape = (model_settings.max_length, settings.batch_tokens, special, seed)
-    train, valid = Store.open(tokens / "train"), Store.open(tokens / "valid")
-    held_out = plan(valid, *shape, scratch / "valid")
-    kept = 1 - held_out.dropped_tokens / max(1, valid.n_tokens)
-    return Data(plan(train, *shape, scratch / "train"), held_out, valid.bytes * kept)
+    length, batch_tokens = model_settings.max_length, settings.batch_tokens
+    train = plan(Store.open(tokens / "train"), length, batch_tokens, special, seed, scratch)
+    return Data(train, held_out(Store.open(tokens / "valid"), length, batch_tokens))
 
 
 def _steps(settings: PretrainSettings, packing: Packing) -> int:
@@ -256,7 +254,7 @@ def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
     """Score the held-out text under the one fixed mask and log it; nothing is logged where there is none."""
     trainer.model.eval()
     total, right, count = 0.0, 0, 0
-    for batch in data.valid.validation_batches():
+    for batch in data.valid.batches:
         prediction = trainer.objective(batch, None)
         with autocast(trainer.settings, trainer.device):
             part_total, part_right = score(trainer.model, prediction.to(trainer.device))
@@ -274,7 +272,7 @@ def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
         "accuracy": right / count,
     }
     if trainer.model_settings.causal:
-        record["bits_per_byte"] = total / math.log(2) / data.valid_bytes
+        record["bits_per_byte"] = total / math.log(2) / data.valid.bytes
     logs.write("validation.jsonl", record)
 
 

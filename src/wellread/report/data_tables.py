@@ -38,6 +38,7 @@ def corpus(facts: RunFacts) -> dict[str, Any] | None:
             groups.append({"name": title, "rows": shares(counts)})
     return {
         "tiles": _tiles(facts, known),
+        "sentences": _held_back(facts),
         "groups": groups,
         "lengths": _lengths(known.get("lengths") or []),
         "years": _years(known.get("years") or {}),
@@ -57,6 +58,24 @@ def _tiles(facts: RunFacts, known: dict[str, Any]) -> list[tuple[str, str]]:
     if facts.documents.get("valid"):
         found.append((numbers.short(facts.documents["valid"]), "held out for the validation loss"))
     return found
+
+
+def _held_back(facts: RunFacts) -> list[str]:
+    """Which documents were kept out of pre-training because of the tests."""
+    known = facts.leakage or {}
+    excluded = (known.get("documents") or {}).get("excluded", 0)
+    overlapping = known.get("overlapping_documents", 0)
+    sentences = []
+    if excluded:
+        sentences.append(
+            f"{numbers.plural(excluded, 'document')} behind or overlapping with dev and test examples "
+            "left out of pre-training."
+        )
+    if overlapping and known.get("allowed"):
+        sentences.append(
+            f"{numbers.plural(overlapping, 'document')} overlapping with test examples kept on request."
+        )
+    return sentences
 
 
 def shares(counts: dict[str, int]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ class Figure:
 def variant_styles(facts: RunFacts) -> dict[str, Style]:
     """The look of each variant, the same as in the learning curves."""
     looks = results.styles(facts, [])
-    return {variant.name: looks[variant.name, "pretrained"] for variant in facts.variants}
+    return {variant.title: looks[variant.name, "pretrained"] for variant in facts.variants}
 
 
 def loss_curves(facts: RunFacts) -> list[Figure]:
@@ -74,7 +74,7 @@ def _loss_series(facts: RunFacts, variants: list[Variant], axis: str, unit: floa
                 kept = charts.thin(points) if faint else points
                 series.append(
                     Series(
-                        f"{variant.name}, {name}", looks[variant.name], kept, markers=not faint, faint=faint
+                        f"{variant.title}, {name}", looks[variant.title], kept, markers=not faint, faint=faint
                     )
                 )
     return sorted(series, key=lambda one: not one.faint)
@@ -98,7 +98,7 @@ def _place(row: Record, axis: str, timing: list[Record]) -> float | None:
 
 def _loss_words(variants: list[Variant]) -> str:
     ends = [
-        f"{variant.name} ends at a validation loss of {variant.validation[-1]['loss']:.3f}"
+        f"{variant.title} ends at a validation loss of {variant.validation[-1]['loss']:.3f}"
         for variant in variants
         if variant.validation
     ]

@@ -22,11 +22,13 @@ class Variant:
     """A pre-trained model of the run.
 
     Attributes:
+        name: as in the recipe.  title: for people.
         facts: pretrain.json.  sparsity: sparsity.json.  config: the checkpoint's config.json.
         log, validation, timing: lines of the files of those names; timing in cumulative seconds.
     """
 
     name: str
+    title: str
     model: ModelSettings
     settings: PretrainSettings
     facts: Record
@@ -201,6 +203,11 @@ def _stores(folder: Path) -> dict[str, Record]:
     return found
 
 
+def title(settings: Recipe, variant: str) -> str:
+    """A variant's name for people; the only one of a recipe need not be told from others."""
+    return variant if settings.variants else "pre-trained"
+
+
 def _variants(settings: Recipe, folder: Path) -> list[Variant]:
     found = []
     for name in settings.variant_names():
@@ -210,6 +217,7 @@ def _variants(settings: Recipe, folder: Path) -> list[Variant]:
         found.append(
             Variant(
                 name=name,
+                title=title(settings, name),
                 model=settings.model_for(name),
                 settings=settings.pretrain_for(name),
                 facts=facts,

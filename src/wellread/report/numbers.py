@@ -20,7 +20,7 @@ NAMES = {
     "auroc": "AUROC",
     "rmse": "RMSE",
 }
-PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
+PREFIXES = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
 def whole(number: float) -> str:
@@ -29,10 +29,11 @@ def whole(number: float) -> str:
 
 
 def short(number: float) -> str:
-    """3931556 as 3.9 million; below 10,000 exactly."""
+    """3931556 as 3.93 million; below a million exactly."""
     for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
         if abs(number) >= 0.9995 * size:
-            return f"{number / size:.3g} {word}"
+            value = number / size
+            return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f} {word}"
     return whole(number)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from wellread import files
 from wellread.report import charts, data_tables, figures, numbers, results, tables, words
@@ -44,6 +45,7 @@ def render(facts: RunFacts) -> str:
         listing=numbers.listing,
     )
     environment.globals.update(meter=charts.meter, swatch=charts.swatch, plural=numbers.plural)
+    environment.filters["code"] = _code
     style = re.sub(r"\s*\n\s*", "\n", (HERE / "style.css").read_text("utf-8"))
     return environment.get_template("page.html").render(style=style, **context(facts))
 
@@ -76,18 +78,24 @@ def context(facts: RunFacts) -> dict[str, Any]:
     }
 
 
+def _code(text: str) -> Markup:
+    """A sentence in which what stands between backticks is set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def _task(facts: RunFacts, task: str, groups: list, looks: dict) -> dict[str, Any]:
     """One task's part of the page."""
     entry = facts.summary[task]
     labels = results.amounts(groups)[-1] if groups else 0
     main = results.main_score(facts, groups, labels)
+    about = facts.tasks[task].about if task in facts.tasks else {}
     return {
         "name": task,
-        "anchor": "task-" + re.sub(r"[^a-z0-9]+", "-", task.lower()),
+        "anchor": f"task-{task}",
         "kind": entry.get("kind", ""),
         "metric": numbers.metric_name(entry["metric"]),
         "counts": entry.get("counts", {}),
-        "about": facts.tasks[task].about if task in facts.tasks else {},
+        "origin": [text for text in (about.get("source"), about.get("licence")) if text],
         "classes": tables.classes(facts, task, entry.get("labels") or []),
         "table": tables.scores(facts, groups, looks),
         "failures": tables.failures(facts, task, groups),

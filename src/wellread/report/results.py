@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wellread.report.charts import DASHES, MARKERS, Style
-from wellread.report.gather import RunFacts
+from wellread.report.gather import RunFacts, title
 from wellread.report.numbers import LOWER_IS_BETTER
 
 RIVALS = {"tfidf": "TF-IDF + logistic regression", "majority": "majority class", "mean": "mean score"}
@@ -110,7 +110,7 @@ def name(score: Score, facts: RunFacts) -> str:
     if score.start == "random":
         alone = score.model in ("random", facts.recipe.variant_names()[0])
         return "no pre-training" if alone else f"{score.model}, no pre-training"
-    return score.model
+    return title(facts.recipe, score.model)
 
 
 def styles(facts: RunFacts, groups: Iterable[Score]) -> dict[tuple[str, str], Style]:

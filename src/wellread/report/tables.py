@@ -38,7 +38,7 @@ def tiles(facts: RunFacts) -> list[tuple[str, str]]:
 
 def models(facts: RunFacts) -> list[dict[str, Any]]:
     """One column of facts per variant, as (name, value) pairs in the same order."""
-    return [{"name": variant.name, "rows": _model_rows(variant)} for variant in facts.variants]
+    return [{"name": variant.title, "rows": _model_rows(variant)} for variant in facts.variants]
 
 
 def _model_rows(variant: Variant) -> list[tuple[str, str]]:
@@ -100,7 +100,7 @@ def losses(facts: RunFacts) -> list[dict[str, Any]]:
     """First and last validation of each variant."""
     return [
         {
-            "name": variant.name,
+            "name": variant.title,
             "first": variant.validation[0]["loss"],
             "last": variant.validation[-1]["loss"],
             "accuracy": variant.validation[-1].get("accuracy"),
@@ -117,7 +117,7 @@ def losses(facts: RunFacts) -> list[dict[str, Any]]:
 def sparsity(facts: RunFacts) -> list[dict[str, Any]]:
     """Per sparse variant: the matrices by kind, each with its level in every layer."""
     return [
-        {"name": variant.name, "what": _sparsity_words(variant), "kinds": _kinds(variant)}
+        {"name": variant.title, "what": _sparsity_words(variant), "kinds": _kinds(variant)}
         for variant in facts.variants
         if variant.sparse and variant.sparsity.get("layers")
     ]
@@ -136,7 +136,7 @@ def _kinds(variant: Variant) -> list[dict[str, Any]]:
             "dead": sum(int(layer.get("dead_rows") or 0) for layer in layers),
             "layers": len(layers),
             "strip": charts.strip(
-                [layer["level"] for layer in layers], f"{variant.name}, {kind}: share of zeros per layer"
+                [layer["level"] for layer in layers], f"{variant.title}, {kind}: share of zeros per layer"
             ),
         }
         for kind, layers in kinds.items()

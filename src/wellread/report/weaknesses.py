@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 from wellread.report import numbers, results, words
 from wellread.report.gather import RunFacts
@@ -15,6 +16,7 @@ FEW_SEEDS = 5
 FEW_TEST_EXAMPLES = 500
 TINY_CLASS_TEST, TINY_CLASS_TRAIN = 20, 50
 HIGH_ECE = 0.05
+LONG_GAP_YEARS = 3
 TOKENS_PER_PARAMETER = 20  # compute-optimal for decoders, Hoffmann et al. 2022 (arXiv 2203.15556)
 
 
@@ -154,19 +156,16 @@ def _data(facts: RunFacts) -> Iterator[str]:
     if total and languages:
         language, count = max(languages.items(), key=lambda item: (item[1], item[0]))
         if language != "not stated" and count >= 0.95 * total:
-            yield (
-                f"{numbers.percent(count / total)} of the documents are stated to be in one language "
-                f"({language}); expect little in any other."
-            )
-    sources = corpus.get("sources") or {}
+            part = "All" if count == total else f"{numbers.percent(count / total)} of the"
+            yield f"{part} documents are stated to be in one language ({language}); expect little of others."
+    sources = facts.recipe.corpus.sources
     if total and len(sources) == 1:
-        yield (
-            f"All text comes from one source ({next(iter(sources))}); other kinds of text of the field were "
-            "not tested."
-        )
+        yield f"All text comes from one source ({sources[0]}); other kinds of text were not tested."
     years = sorted(int(year) for year in (corpus.get("years") or {}) if str(year).isdigit())
     if years:
-        yield f"The documents are of {years[0]} to {years[-1]}; what came later is unknown to the model."
+        gaps = [f"{a + 1} to {b - 1}" for a, b in pairwise(years) if b - a > LONG_GAP_YEARS]
+        missing = f" (none of {numbers.listing(gaps)})" if gaps else ""
+        yield f"The documents are of {years[0]} to {years[-1]}{missing}; the model read nothing later."
 
 
 def _leakage(facts: RunFacts) -> Iterator[str]:
@@ -200,7 +199,7 @@ def _pretraining(facts: RunFacts) -> Iterator[str]:
     for variant in facts.variants:
         dead = sum(int(layer.get("dead_rows") or 0) for layer in variant.sparsity.get("layers", []))
         if dead:
-            yield f"{variant.name}: {numbers.plural(dead, 'row')} of its sparse matrices without any weight."
+            yield f"{variant.title}: {numbers.plural(dead, 'row')} of its sparse matrices without any weight."
 
 
 def _speed(facts: RunFacts) -> Iterator[str]:
@@ -209,11 +208,11 @@ def _speed(facts: RunFacts) -> Iterator[str]:
         ratio = words.flops_ratio(variant)
         if not variant.sparse or ratio is None:
             continue
-        text = f"{variant.name}: {ratio:.2f}× fewer accounted FLOPs than dense; that is a count, not a time."
+        text = f"{variant.title}: {ratio:.2f}× fewer accounted FLOPs than dense; that is a count, not a time."
         ours, theirs = words.speed(variant), words.speed(dense) if dense else None
         if ours and theirs and dense:
             text += (
-                f" On the clock it trained at {ours / theirs:.2f}× the tokens per second of {dense.name} "
+                f" On the clock it trained at {ours / theirs:.2f}× the tokens per second of {dense.title} "
                 "(one run each, not in alternation)."
             )
         else:

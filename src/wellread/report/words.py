@@ -33,8 +33,8 @@ def built(facts: RunFacts) -> str:
     if main is None:
         sentences.append("This run holds no pre-trained model.")
     else:
-        others = [variant.name for variant in facts.variants[1:]]
-        named = f"{main.name}, {describe(main)}" if others else describe(main)
+        others = [variant.title for variant in facts.variants[1:]]
+        named = f"{main.title}, {describe(main)}" if others else describe(main)
         beside = f", and beside it {numbers.listing(others)}" if others else ""
         sentences.append(f"This run pre-trained {named}{beside}.")
         sentences.append(_reading(facts, main))

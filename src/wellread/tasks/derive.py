@@ -43,7 +43,8 @@ _HEADING = re.compile(
 # Registrations of trials and web addresses stand at the end of whichever section is last: they have no role.
 _REGISTRATION = re.compile(
     r"https?://|www\.|\b(?:NCT ?\d{6}|ISRCTN|ChiCTR|PROSPERO|CRD42\d|UMIN\d|EudraCT|ACTRN)|"
-    r"clinicaltrials\.gov|\b(?:trial|study) registration\b|\bregistration (?:number|no\b)|\blevel of evidence\b",
+    r"clinicaltrials\.gov|\b(?:trial|study) registration\b|\bregistration (?:number|no\b)|"
+    r"\blevel of evidence\b",
     re.IGNORECASE,
 )
 

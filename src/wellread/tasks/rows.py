@@ -168,7 +168,7 @@ def _table(
                 yield DataError(
                     f"the first line names no `{header_text}` column",
                     where=f"{path}:{line}",
-                    fix="name them there: text, label (or labels, or score); text_pair, id, doc where you have them",
+                    fix="name them there: text, label (or labels, or score); text_pair, id and doc if any",
                 )
                 return
         elif len(cells) != len(header):

@@ -6,15 +6,16 @@ import re
 
 # Words after which a full stop does not end a sentence (lower case, without their last stop).
 _ABBREVIATIONS = """
-    e.g i.e vs v cf et al fig figs eq ref refs no nos vol ca approx resp dr prof mr mrs ms st sp spp subsp var ssp
-    gen nov inc ltd corp co dept univ min max sec hr wk yr mo avg std dev obs temp etc viz p.o i.v i.m s.c i.p
-    b.i.d t.i.d q.d a.m p.m u.s u.k ph.d m.d w.r.t i.c.v i.a aff mol wt conc int ed eds pp b.w p.c d.w str cv ser
-    ver
+    e.g i.e vs v cf et al fig figs eq ref refs no nos vol ca approx resp dr prof mr mrs ms st sp spp
+    subsp var ssp gen nov inc ltd corp co dept univ min max sec hr wk yr mo avg std dev obs temp etc viz
+    p.o i.v i.m s.c i.p b.i.d t.i.d q.d a.m p.m u.s u.k ph.d m.d w.r.t i.c.v i.a aff mol wt conc int ed
+    eds pp b.w p.c d.w str cv ser ver
 """
 # After these a single capital closes a clause ("vitamin D. We"); elsewhere it is an initial ("S. aureus").
 _BEFORE_LETTER = """
-    vitamin type hepatitis group grade class factor influenza immunoglobulin cytochrome protein arm part panel
-    category stage coenzyme phase cyclosporin amphotericin toxin and or virus experiment study cohort
+    vitamin type hepatitis group grade class factor influenza immunoglobulin cytochrome protein arm part
+    panel category stage coenzyme phase cyclosporin amphotericin toxin and or virus experiment study
+    cohort
 """
 _NO_END = frozenset(_ABBREVIATIONS.split())
 _CLOSES = frozenset(_BEFORE_LETTER.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def format_of(path: Path) -> str:
             "a PDF, ZIP or Office file is not read",
             where=str(path),
             fix="convert it to text, JSONL, CSV, Parquet, PubMed XML or JATS",
+        )
+    if _is_binary(head):
+        raise DataError(
+            "a binary file (or a tar archive) is not read",
+            where=str(path),
+            fix="unpack it, or take it out of corpus.sources",
         )
     if suffix in (".xml", ".nxml") or head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<?xml"):
         return _xml_format(path)
@@ -73,6 +80,18 @@ def read(path: Path, name: str = "", text_field: str = "text", id_field: str = "
         return text.read(path, name)
     reader = jsonl.read if kind == "jsonl" else table.read
     return reader(path, name, text_field, id_field)
+
+
+def _is_binary(head: bytes) -> bool:
+    if head[257:262] == b"ustar":
+        return True
+    if b"\0" not in head or head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return not head.startswith(codecs.BOM_UTF32_BE)
+    return False
 
 
 def _xml_format(path: Path) -> str:

@@ -16,7 +16,15 @@ _LONG_CODE = {
     **{"zh": "chi", "ja": "jpn", "ko": "kor", "pl": "pol", "tr": "tur", "nl": "dut", "da": "dan"},
     **{"sv": "swe", "nb": "nor", "no": "nor", "fi": "fin", "cs": "cze", "hu": "hun", "ro": "rum"},
     **{"el": "gre", "he": "heb", "ar": "ara", "uk": "ukr", "hr": "hrv", "sk": "slo", "bg": "bul"},
+    # The other three-letter codes of the same languages (ISO 639-2/T).
+    **{"deu": "ger", "fra": "fre", "zho": "chi", "nld": "dut", "ces": "cze", "ron": "rum", "ell": "gre"},
+    **{"slk": "slo"},
 }
+# Every key that is looked at, beside those of the text and the id.
+KEYS = frozenset(
+    {"title", "abstract", "sections", "language", "licence", "license", "year", "journal", "mesh", "keywords"}
+    | {"publication_types", "pmid", "pmcid"}
+)
 # How full-text articles are commonly laid out as plain text: "BODY.RESULTS:" alone on a line.
 _PRINTED_HEADING = re.compile(r"^(TITLE|ABSTRACT|BODY)(?:\.([^\n]*))?:[ \t]*$", re.MULTILINE)
 
@@ -35,7 +43,7 @@ class Place:
 
 
 def language_code(code: str) -> str:
-    """A language code as ISO 639-2/B: "en", "en-US" and "ENG" give "eng"."""
+    """A language code as ISO 639-2/B: "en", "en-US" and "ENG" give "eng", "deu" gives "ger"."""
     short = code.strip().lower().replace("_", "-").split("-")[0]
     return _LONG_CODE.get(short, short)
 
@@ -50,7 +58,7 @@ def document(record: dict[str, Any], place: Place, text_field: str, id_field: st
         DataError: no text, or a value of the wrong type.
     """
     title, sections = _title_and_sections(record, place, text_field)
-    year = _string(record, "year", place)
+    year = _string(record, "year", place, number=True)
     return Document(
         id=_id(record, place, id_field),
         title=title,
@@ -62,7 +70,11 @@ def document(record: dict[str, Any], place: Place, text_field: str, id_field: st
         mesh=_mesh(record.get("mesh"), place),
         publication_types=_strings(record, "publication_types", place),
         keywords=_strings(record, "keywords", place),
-        meta={key: value for key in ("journal", "pmid", "pmcid") if (value := _string(record, key, place))},
+        meta={
+            key: value
+            for key in ("journal", "pmid", "pmcid")
+            if (value := _string(record, key, place, number=key != "journal"))
+        },
     )
 
 
@@ -112,21 +124,23 @@ def _sections(values: list[Any], place: Place) -> tuple[Section, ...]:
 
 def _id(record: dict[str, Any], place: Place, id_field: str) -> str:
     for key, prefix in ((id_field, ""), ("pmid", "pmid:"), ("pmcid", "pmc:")):
-        value = _string(record, key, place).strip()
+        value = _string(record, key, place, number=True).strip()
         if value:
             return value if value.startswith(prefix) else prefix + value
     return f"{place.name}#{place.line}"
 
 
-def _string(record: dict[str, Any], key: str, place: Place) -> str:
-    """A string, a whole number as a string, or "" for null and absent keys."""
+def _string(record: dict[str, Any], key: str, place: Place, number: bool = False) -> str:
+    """A string, "" for null and absent keys, and where ``number`` allows it a whole number as a string."""
     value = record.get(key)
     if value is None:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, int) and not isinstance(value, bool) and key not in ("text", "title", "abstract"):
+    if number and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if number and isinstance(value, float) and (value.is_integer() or value != value):
+        return str(int(value)) if value == value else ""  # NaN is how tables mark what is missing
     raise place.error(f"{key!r} must be a string, not {_kind(value)}", "correct the record")
 
 

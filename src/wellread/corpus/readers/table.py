@@ -10,7 +10,7 @@ from typing import Any
 
 from wellread.corpus.documents import Document
 from wellread.corpus.open import CHUNK_BYTES, MAX_LINE_BYTES, compression_of, lines, open_bytes, plain_suffix
-from wellread.corpus.readers.record import Place, document
+from wellread.corpus.readers.record import KEYS, Place, document
 from wellread.errors import DataError
 
 _PARQUET_ROWS = 256
@@ -32,7 +32,7 @@ def read(path: Path, name: str = "", text_field: str = "text", id_field: str = "
         DataError: no header, no text column, a row of another width, or a value of the wrong type.
     """
     source = name or Path(path).name
-    rows = _parquet(path, text_field) if is_parquet(path) else _delimited(path)
+    rows = _parquet(path, text_field, id_field) if is_parquet(path) else _delimited(path)
     for line, record in rows:
         yield document(record, Place(str(path), line, source), text_field, id_field)
 
@@ -83,7 +83,7 @@ def _delimiter(path: Path, header: str) -> str:
     return ";" if ";" in header and "," not in header else ","
 
 
-def _parquet(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet(path: Path, text_field: str, id_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -98,8 +98,10 @@ def _parquet(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]
         row = 0
         try:
             with pq.ParquetFile(plain, memory_map=False, buffer_size=CHUNK_BYTES) as file:
-                _check_columns(path, file.schema_arrow, text_field)
-                for batch in file.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):
+                names = file.schema_arrow.names
+                _check_columns(path, names, text_field)
+                columns = [name for name in names if name in KEYS | {text_field, id_field}]
+                for batch in file.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
                     for record in batch.to_pylist():
                         row += 1
                         yield row, {key: value for key, value in record.items() if value is not None}
@@ -111,11 +113,11 @@ def _parquet(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]
             ) from None
 
 
-def _check_columns(path: Path, schema: Any, text_field: str) -> None:
-    if not {text_field, "sections", "abstract"} & set(schema.names):
+def _check_columns(path: Path, names: list[str], text_field: str) -> None:
+    if not {text_field, "sections", "abstract"} & set(names):
         raise DataError(
             f"no column {text_field!r} (nor 'sections', nor 'abstract'); the columns are "
-            + ", ".join(repr(column) for column in schema.names[:20]),
+            + ", ".join(repr(column) for column in names[:20]),
             where=str(path),
             fix="name the column of the text in the recipe: corpus.text_field",
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from wellread.corpus.open import open_bytes
 from wellread.errors import DataError
+
+_ENTITY = re.compile(r"&#?\w+;")
 
 
 def records(path: Path, tags: tuple[str, ...]) -> Iterator[Any]:
@@ -59,7 +62,7 @@ def text_of(element: Any) -> str:
         return ""
     text = "".join(element.itertext()) if len(element) else element.text or ""
     if "&" in text:  # named entities stay as they are written, for no DTD is read
-        text = html.unescape(text)
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     return " ".join(text.split())
 
 
