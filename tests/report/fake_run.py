@@ -53,7 +53,7 @@ def make(
 
     Args:
         run: where.
-        variants: (name, sparsity, pattern).
+        variants: (name, sparsity, pattern); one alone named "main" is a recipe without variants.
         tasks: names; those that are not known get two labels.
         budgets, seeds: of fine-tuning.
         shift: added to all scores of pre-trained models.
@@ -70,6 +70,7 @@ def make(
     table = "".join(
         f'[[variants]]\nname = "{name}"\npretrain.sparsity = {{level = {level}, pattern = "{pattern}"}}\n'
         for name, level, pattern in variants
+        if name != "main"
     )
     wanted = "".join(
         f'[tasks.{task}]\nderive = "sentence-role"\nbudgets = {json.dumps(list(budgets))}\n' for task in tasks
