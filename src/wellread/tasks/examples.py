@@ -14,6 +14,7 @@ from wellread.tasks.task import Example, Kind
 # Words and single punctuation marks: the tokens onto which character spans are laid.
 TOKEN = re.compile(r"\w+|[^\w\s]")
 _TAG = re.compile(r"^(?:O|([BIESLU])(?:-(\S+))?)$")
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 UNTYPED = "Entity"
 KINDS: tuple[str, ...] = get_args(Kind)
 _NEEDED = {"classify": "label", "multilabel": "labels", "regress": "score", "tag": "tags or spans"}
@@ -73,7 +74,7 @@ def _identity(row: Row, key: str) -> str:
 
 def clean(row: Row, text: str, key: str) -> str:
     """The string itself, unless it cannot be written as UTF-8 or holds NUL."""
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if _UNWRITABLE.search(text):
         raise DataError(
             f"`{key}` holds a NUL or half a surrogate pair", where=row.where, fix="repair the text"
         )
