@@ -200,15 +200,12 @@ def _labels(placed: list[_Placed], kind: Kind, settings: dict[str, Any], folder:
     known = {label[2:] for label in stated if label != "O"} if kind == "tag" else set(stated)
     for one in placed:
         for name in sorted(names_of(one.example, kind)):
-            hint = _hint(name, known or set(train))
             if known and name not in known:
-                yield Finding(
-                    "error", f"the label {_shown(name)} is not in task.toml{hint}", one.where, _SPELL
-                )
+                what = f"the label {_shown(name)} is not in task.toml{_hint(name, known)}"
+                yield Finding("error", what, one.where, _SPELL)
             elif one.split != "train" and name not in train:
-                yield Finding(
-                    "error", f"the label {_shown(name)} is not seen in train{hint}", one.where, _SPELL
-                )
+                what = f"the label {_shown(name)} is not seen in train{_hint(name, set(train))}"
+                yield Finding("error", what, one.where, _SPELL)
     yield from _classes(placed, kind, train, folder)
 
 

@@ -33,13 +33,14 @@ def near_pairs(
     sets = [np.unique(hashes(text, WORDS)) for text in texts]
     if not any(len(one) for one in sets):
         return
-    values, counts = np.unique(np.concatenate(sets), return_counts=True)
+    _, inverse, counts = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)
+    rarities = np.split(counts[inverse], np.cumsum([len(one) for one in sets])[:-1])
     index: dict[int, list[int]] = defaultdict(list)
     for number in sorted(range(len(texts)), key=lambda number: (groups[number], number)):
         one = sets[number]
         if not len(one):
             continue
-        rarity = counts[np.searchsorted(values, one)]
+        rarity = rarities[number]
         order = np.lexsort((one, rarity))[: len(one) - int(np.ceil(threshold * len(one))) + 1]
         rarest = one[order[rarity[order] > 1]].tolist()  # what occurs once cannot be shared
         tried: set[int] = set()
