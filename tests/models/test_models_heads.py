@@ -88,3 +88,24 @@ def test_lm_logits_of_chosen_rows_equal_those_of_all_rows(layout):
         heads.lm_logits(model, hidden)[rows], heads.lm_logits(model, hidden[rows]), atol=1e-6
     )
     assert heads.lm_logits(model, hidden[:0]).shape == (0, stock.VOCAB)
+
+
+@pytest.mark.parametrize("layout", ["modernbert", "bert", "llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["classify", "tag"])
+def test_dropout_before_the_classifier_equals_stock(layout, kind):
+    """The same draw hits the same features; the decoders' sequence heads have no dropout."""
+    model = heads.task_model(stock.settings(layout), stock.tokenizer(), kind, ("a", "b"), 0.0, 0).train()
+    name = "drop" if layout == "modernbert" else "dropout"
+    if not hasattr(model, name):
+        assert (layout in ("llama", "gpt2"), kind) == (True, "classify")
+        return
+    getattr(model, name).p = 0.5
+    batch = stock.batch([6, 6, 6])
+    torch.manual_seed(0)
+    expected = model(**stock.padded(batch)).logits
+    packed.enable(model)
+    torch.manual_seed(0)
+    got = heads.token_logits(model, batch) if kind == "tag" else heads.sequence_logits(model, batch)
+    assert torch.allclose(got, expected.reshape(got.shape), atol=1e-5)
+    again = heads.token_logits(model, batch) if kind == "tag" else heads.sequence_logits(model, batch)
+    assert not torch.allclose(got, again, atol=1e-5)
