@@ -62,7 +62,7 @@ def _model_rows(variant: Variant) -> list[tuple[str, str]]:
         ("Objective", _objective(variant)),
         ("Tokens read", numbers.whole(known.get("tokens", 0))),
         ("Steps", numbers.whole(known.get("steps", 0))),
-        ("Optimiser, peak rate", f"{how.optimizer}, {_rate(variant)}"),
+        ("Optimiser, peak rate", _optimiser(variant)),
         ("Last validation loss", f"{known['loss']:.4f}" if known.get("loss") is not None else "–"),
         ("FLOPs as if dense", numbers.flops(counted["dense"]) if counted.get("dense") else "–"),
         ("FLOPs accounted", numbers.flops(counted["accounted"]) if counted.get("accounted") else "–"),
@@ -84,16 +84,16 @@ def _sparsity_words(variant: Variant) -> str:
 
 def _objective(variant: Variant) -> str:
     if variant.facts.get("objective", variant.settings.objective) == "clm":
-        return "causal language model"
+        return "causal LM"
     rate = variant.facts.get("mask_rate") or variant.settings.mask_rate
-    return f"masked language model, {numbers.percent(rate, 0)} masked"
+    return f"masked LM, {numbers.percent(rate, 0)} masked"
 
 
-def _rate(variant: Variant) -> str:
+def _optimiser(variant: Variant) -> str:
     how = variant.settings
-    return f"{how.learning_rate:g}" + (
-        f" (Muon {how.muon_learning_rate:g})" if how.optimizer == "muon" else ""
-    )
+    if how.optimizer == "muon":
+        return f"Muon {how.muon_learning_rate:g}, AdamW {how.learning_rate:g}"
+    return f"AdamW, {how.learning_rate:g}"
 
 
 def losses(facts: RunFacts) -> list[dict[str, Any]]:
