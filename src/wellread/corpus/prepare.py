@@ -233,12 +233,12 @@ def _named(files: list[Path], base: Path) -> dict[Path, str]:
     """A name for each file that no other has: its file name, where two share it its path from ``base``."""
     shared = Counter(path.name for path in files)
     start = _absolute(base)
-    return {
-        path: path.name
-        if shared[path.name] == 1
-        else (path.relative_to(start) if path.is_relative_to(start) else path).as_posix()
-        for path in files
-    }
+    names = {}
+    for path in files:
+        longer = path.relative_to(start) if path.is_relative_to(start) else path
+        name = path.name if shared[path.name] == 1 else longer.as_posix()
+        names[path] = os.fsencode(name).decode("utf-8", "backslashreplace")  # a name may be any bytes
+    return names
 
 
 def _absolute(path: Path) -> Path:

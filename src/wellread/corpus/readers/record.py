@@ -82,21 +82,20 @@ def _title_and_sections(
     record: dict[str, Any], place: Place, text_field: str
 ) -> tuple[str, tuple[Section, ...]]:
     title = _string(record, "title", place)
-    for key in (text_field, "sections", "abstract"):
-        if key not in record:
-            continue
-        value = record[key]
-        if key == "sections" and isinstance(value, list):
-            return title, _sections(value, place)
-        text = _string(record, key, place)
-        if text.startswith("TITLE:"):
-            return _split_printed(text)
-        return title, (Section("", "", text),) if text.strip() else ()
-    known = ", ".join(repr(key) for key in list(record)[:20]) or "none"
-    raise place.error(
-        f"no text: there is no {text_field!r} (nor 'sections', nor 'abstract'); the keys are {known}",
-        "name the key of the text in the recipe: corpus.text_field",
-    )
+    present = [key for key in (text_field, "sections", "abstract") if key in record]
+    if not present:
+        known = ", ".join(repr(key) for key in list(record)[:20]) or "none"
+        raise place.error(
+            f"no text: there is no {text_field!r} (nor 'sections', nor 'abstract'); the keys are {known}",
+            "name the key of the text in the recipe: corpus.text_field",
+        )
+    key = next((key for key in present if record[key] is not None), present[0])
+    if key == "sections" and isinstance(record[key], list):
+        return title, _sections(record[key], place)
+    text = _string(record, key, place)
+    if text.startswith("TITLE:"):
+        return _split_printed(text)
+    return title, (Section("", "", text),) if text.strip() else ()
 
 
 def _split_printed(text: str) -> tuple[str, tuple[Section, ...]]:

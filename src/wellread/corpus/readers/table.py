@@ -104,7 +104,7 @@ def _parquet(path: Path, text_field: str, id_field: str) -> Iterator[tuple[int, 
                 for batch in file.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
                     for record in batch.to_pylist():
                         row += 1
-                        yield row, {key: value for key, value in record.items() if value is not None}
+                        yield row, record
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"damaged Parquet after row {row} ({type(error).__name__})",
