@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -53,11 +54,13 @@ def run(
     began = time.time()
     use_threads(settings.threads)
     context = pipeline.Context(settings, path.parent, folder, allow_overlap, quiet)
-    outcome = engine.execute(pipeline.stages(context, until), folder, quiet=quiet)
-    if outcome.built or not (folder / "run.json").exists():
-        files.write_bytes(folder / "recipe.toml", path.read_bytes())
-        files.write_json(folder / "run.json", provenance(path, settings, began, outcome))
-    _publish(folder)
+    with engine.locked(folder):
+        recorded = _record(path, settings, folder)
+        outcome = engine.execute(pipeline.stages(context, until), folder, quiet=quiet)
+        if outcome.built:
+            recorded |= {"seconds": round(time.time() - began, 1), "built": outcome.built}
+            files.write_json(folder / "run.json", recorded)
+        _publish(folder)
     if not quiet:
         say(
             f"{len(outcome.built)} stage(s) built, {len(outcome.fresh)} up to date, "
@@ -184,7 +187,32 @@ def find_recipe(given: str | Path) -> Path:
     return named if not path.exists() and named.exists() else path
 
 
-def provenance(path: Path, settings: recipe.Recipe, began: float, outcome: engine.Outcome) -> dict[str, Any]:
+def _record(path: Path, settings: recipe.Recipe, folder: Path) -> dict[str, Any]:
+    """Put the recipe and run.json into the run folder; what a finished run recorded there stays."""
+    try:
+        files.write_bytes(folder / "recipe.toml", path.read_bytes())
+        known = _known_run(folder)
+        facts = provenance(path, settings)
+        if known is None or any(known.get(key) != facts[key] for key in facts if key != "began"):
+            known = facts
+            files.write_json(folder / "run.json", facts)
+    except OSError as error:
+        raise UserError(
+            f"the run folder cannot be written ({error.strerror})",
+            where=str(folder),
+            fix="make room, or choose another folder with --out",
+        ) from None
+    return known
+
+
+def _known_run(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def provenance(path: Path, settings: recipe.Recipe) -> dict[str, Any]:
     """Where a result comes from: recipe, code, libraries, machine, time."""
     import psutil
     import torch
@@ -206,10 +234,7 @@ def provenance(path: Path, settings: recipe.Recipe, began: float, outcome: engin
             "memory_bytes": psutil.virtual_memory().total,
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-        "seconds": round(time.time() - began, 1),
-        "built": outcome.built,
-        "up_to_date": outcome.fresh,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 

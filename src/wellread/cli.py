@@ -1,7 +1,7 @@
 """The command line.  Each command is a few lines; what it does stands in the module it imports.
 
 Standard output is data, standard error is talk.  Bad input, and what ``verify``, ``doctor`` or ``data check``
-find, exits with code 2 and no traceback (``--debug`` shows it); an interruption exits with 130, a defect with 1.
+find, exits with code 2 and no traceback (``--debug`` shows it), an interruption with 130, a defect with 1.
 """
 
 from __future__ import annotations

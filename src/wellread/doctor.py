@@ -93,10 +93,10 @@ def _machine() -> list[dict[str, Any]]:
 
 
 def _folders() -> list[dict[str, Any]]:
-    from wellread.corpus.registry import cache_folder
+    from wellread.corpus.registry import home
 
     checks = []
-    for name, folder in (("working folder", Path.cwd()), ("cache", cache_folder())):
+    for name, folder in (("working folder", Path.cwd()), ("cache", home())):
         place = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(place).free
         writable = os.access(place, os.W_OK)

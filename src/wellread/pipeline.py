@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wellread.recipe import Recipe
 from wellread.stages import Stage, stage_folder
@@ -27,7 +27,8 @@ KINDS = (
     "evaluate",
     "report",
 )
-RANDOM = "random"  # the model name of fine-tuning without pre-training
+StartName = Literal["pretrained", "random"]
+RANDOM: StartName = "random"  # the model name of fine-tuning without pre-training
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,14 @@ def _corpus(context: Context) -> Stage:
 def _task(context: Context, name: str) -> Stage:
     from wellread.tasks.build import build, source_files
 
-    settings = context.recipe.tasks[name]
+    settings, recipe_seed = context.recipe.tasks[name], context.recipe.seed
     used = settings.model_dump(mode="json", exclude={"budgets", "finetune"})
     derived = settings.derive is not None
     documents = context.folder("corpus") / "documents.jsonl.zst" if derived else None
     return Stage(
         name=f"tasks/{name}",
-        build=lambda folder: _drop(
-            build(name, settings, documents, context.base, folder, context.recipe.seed)
-        ),
-        settings={"name": name, "seed": context.recipe.seed, **used},
+        build=lambda folder: build(name, settings, documents, context.base, folder, recipe_seed),
+        settings={"name": name, "seed": recipe_seed, **used},
         inputs=("corpus",) if derived else (),
         files=tuple(source_files(settings, context.base, f"tasks.{name}")),
         code=("tasks", "corpus/documents"),
@@ -101,7 +100,7 @@ def _selection(context: Context) -> Stage:
     from wellread.corpus.leakage import select
 
     recipe = context.recipe
-    settings = {
+    settings: dict[str, Any] = {
         "validation": recipe.corpus.validation,
         "on_overlap": recipe.corpus.on_overlap,
         "allow_overlap": context.allow_overlap,
@@ -228,7 +227,7 @@ def _finetunes(context: Context) -> Iterator[Stage]:
             yield _finetune(context, task, main, RANDOM, RANDOM)
 
 
-def _finetune(context: Context, task: str, variant: str, start: str, name: str) -> Stage:
+def _finetune(context: Context, task: str, variant: str, start: StartName, name: str) -> Stage:
     recipe = context.recipe
     settings, model = recipe.finetune_for(task, variant), recipe.model_for(variant)
 

@@ -45,7 +45,7 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         scratch = Path(name)
         _check_tasks(settings, path.parent, findings)
         sampled = _sample(settings, path.parent, scratch, findings)
-        text = sampled and probe.text_stages(settings, sampled, scratch)
+        text = probe.text_stages(settings, sampled, scratch) if sampled else None
         trainings = {}
         if sampled and text:
             findings.seconds |= text.seconds

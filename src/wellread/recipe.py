@@ -365,8 +365,8 @@ def load(path: str | Path) -> Recipe:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line = re.search(r"line (\d+)", str(error))
-        where = f"{path}:{line.group(1)}" if line else f"{path}:{text.count(chr(10)) + 1}"
+        found = re.search(r"line (\d+)", str(error))
+        where = f"{path}:{found.group(1)}" if found else f"{path}:{text.count(chr(10)) + 1}"
         raise RecipeError(f"not valid TOML: {error}", where=where, fix="see docs/recipe.md") from None
     return parse(values, where=str(path))
 

@@ -63,24 +63,23 @@ def execute(stages: list[Stage], run: Path, *, quiet: bool = False) -> Outcome:
 
     Args:
         stages: in an order in which each comes after its inputs.
-        run: the run folder; made if absent.
+        run: the run folder, held by :func:`locked`.
         quiet: say nothing.
 
     Raises:
-        UserError: another process works in this folder, or a stage met bad input.  Finished stages stay.
+        UserError: a stage met bad input, or there is no room.  Finished stages stay.
     """
     outcome = Outcome()
-    with locked(run):
-        hashes = _FileHashes(run)
-        for number, stage in enumerate(stages, 1):
-            fingerprint = _fingerprint(stage, run, hashes)
-            if is_fresh(stage, run, fingerprint):
-                outcome.fresh.append(stage.name)
-                continue
-            if not quiet:
-                say(f"[{number}/{len(stages)}] {stage.name}")
-            _build(stage, run, fingerprint)
-            outcome.built.append(stage.name)
+    hashes = _FileHashes(run)
+    for number, stage in enumerate(stages, 1):
+        fingerprint = _fingerprint(stage, run, hashes)
+        if is_fresh(stage, run, fingerprint):
+            outcome.fresh.append(stage.name)
+            continue
+        if not quiet:
+            say(f"[{number}/{len(stages)}] {stage.name}")
+        _build(stage, run, fingerprint)
+        outcome.built.append(stage.name)
     return outcome
 
 

@@ -121,17 +121,24 @@ def test_only_matrices_decay(tokenizer):
     assert sorted(both) == sorted({id(p) for p in model.parameters()})
 
 
-def test_a_loss_that_is_not_a_number_is_a_failed_run(tokenizer, tokenizer_folder, tmp_path):
+@pytest.mark.parametrize("kind", ["classify", "tag"])
+def test_a_loss_that_is_not_a_number_is_a_failed_run(kind, tokenizer, tmp_path):
     model = build.build(toy.model(), tokenizer, "mlm", 0)
     with torch.no_grad():
         model.base_model.embeddings.tok_embeddings.weight[7:] = math.nan
     build.save(model, tokenizer, tmp_path)
-    task = toy.task("classify")
+    task = toy.task(kind)
     prepared = data.prepare(task, task.splits["train"], tokenizer, 64)
     result = loop.finetune(prepared, task.splits["train"], tmp_path, tokenizer, toy.settings(), 0)
     assert result.failed
     assert result.failure == "the loss or its gradient is not a number at step 1"
-    assert (result.model, result.dev, result.dev_output) == (None, {}, None)
+    assert result.model is None
+    assert result.dev[task.metric] == 0
+    if kind == "tag":
+        assert {tag for row in result.dev_output for tag in row} == {"O"}
+    else:
+        assert np.isnan(result.dev_output).all()
+        assert result.dev_output.shape == (40, 3)
 
 
 def test_early_stopping_keeps_the_best_weights(tokenizer, monkeypatch):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from wellread.errors import ArtefactError
+from wellread.corpus.open import CHUNK_BYTES, open_bytes
+from wellread.errors import ArtefactError, DataError
 
 # The five sentence roles of PubMed RCT; a section's label is one of them or "".
 ROLES = ("BACKGROUND", "OBJECTIVE", "METHODS", "RESULTS", "CONCLUSIONS")
@@ -121,18 +122,16 @@ def read(path: Path) -> Iterator[Document]:
     Raises:
         ArtefactError: the file is missing or damaged.
     """
-    import zstandard
-
     try:
-        with open(path, "rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
+        with open_bytes(path) as stream:
             rest = b""
-            while chunk := stream.read(1 << 20):
+            while chunk := stream.read(CHUNK_BYTES):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     yield from_json(line)
             if rest:
                 raise ValueError("cut off")
-    except (OSError, zstandard.ZstdError, ValueError) as error:
+    except (DataError, OSError, ValueError, TypeError, KeyError) as error:
         raise ArtefactError(
             f"cannot be read ({type(error).__name__})", where=str(path), fix="run the corpus stage again"
         ) from None

@@ -193,9 +193,7 @@ def _facts(grid: Grid, budget: Budget, seed: int, result: FinetuneResult) -> dic
 
 
 def _write_output(task: Task, split: str, output: Any, folder: Path) -> None:
-    """Predictions in the order of the split; a failed run has none."""
-    if output is None:
-        return
+    """Predictions in the order of the split."""
     if task.kind != "tag":
         with open(folder / f"{split}_scores.npy", "wb") as stream:
             np.save(stream, output, allow_pickle=False)

@@ -25,7 +25,7 @@ from wellread.evaluate.metrics import score
 from wellread.finetune import encode, objective
 from wellread.finetune.data import TaskData
 from wellread.finetune.objective import Objective, Split
-from wellread.models import heads, packed
+from wellread.models import build, heads, packed
 from wellread.recipe import FinetuneSettings, ModelSettings
 from wellread.schedules import learning_rate
 from wellread.tasks.task import Example
@@ -40,7 +40,8 @@ class FinetuneResult:
     """What a run left.
 
     Attributes:
-        failed: whether the loss or a gradient stopped being a number; then there are no outputs.
+        failed: whether the loss or a gradient stopped being a number; then there is no model, and the outputs
+            are NaN (for tag "O" throughout).
         failure: why, or "".
         labels: number of training examples.
         truncated: number of inputs (of train, dev and test) that were cut to the longest length.
@@ -120,16 +121,17 @@ def finetune(
     result = FinetuneResult(labels=len(train))
     cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
     result.truncated = int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
-    torch.manual_seed(rng.derive(seed, "finetune-dropout"))
-    best = _train(model, data, members, goal, settings, seed, result)
-    if result.failed:
-        return result
-    model.load_state_dict(best.state)
-    objective.fold(goal, model)
-    model.eval()
-    result.dev_output, result.dev = _final(model, data, "dev")
-    result.test_output, result.test = _final(model, data, "test")
-    result.best_step, result.model = best.step, packed.disable(model.cpu())
+    with build.seeded(rng.derive(seed, "finetune-dropout")):
+        best = _train(model, data, members, goal, settings, seed, result)
+    if not result.failed:
+        model.load_state_dict(best.state)
+        objective.fold(goal, model)
+        model.eval()
+        result.best_step, result.model = best.step, model
+    result.dev_output, result.dev = _final(result.model, data, "dev")
+    result.test_output, result.test = _final(result.model, data, "test")
+    if result.model is not None:
+        packed.disable(model.cpu())
     return result
 
 
@@ -249,9 +251,13 @@ def _watch(
 
 
 def _final(model: Any, data: TaskData, name: str) -> tuple[Any, dict[str, float]]:
-    """Output and scores on a whole split."""
+    """Output and scores on a whole split; without a model, NaN for scores and "O" for tags."""
     split, task = data.splits[name], data.task
-    output = objective.output(task.kind, task.labels, logits_of(model, task.kind, split.encoded), split)
+    if model is not None:
+        logits = logits_of(model, task.kind, split.encoded)
+    else:
+        logits = np.full((len(split.targets), len(task.labels)), np.nan, dtype=np.float32)
+    output = objective.output(task.kind, task.labels, logits, split)
     return output, score(task, name, output)
 
 

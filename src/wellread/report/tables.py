@@ -42,7 +42,7 @@ def models(facts: RunFacts) -> list[dict[str, Any]]:
 
 
 def _model_rows(variant: Variant) -> list[tuple[str, str]]:
-    known, shape, how = variant.facts, variant.model, variant.settings
+    known, shape = variant.facts, variant.model
     counted = known.get("flops") or {}
     ratio = words.flops_ratio(variant)
     layout = words.LAYOUTS.get(shape.layout, shape.layout)

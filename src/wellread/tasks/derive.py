@@ -163,20 +163,22 @@ def _derivation(kind: str) -> _Derivation:
 
 
 def _roles(document: Document) -> Iterator[Example]:
-    """Sentences of structured abstracts with the role of their section."""
+    """Sentences of structured abstracts with the role of their section; repeated ones are left out."""
     sections = [section for section in document.sections if section.label in ROLES]
     if len({section.label for section in sections}) < MIN_SECTIONS:
         return
-    number = 0
+    found: list[tuple[str, str]] = []
     for section in sections:
         label = section.label
         for sentence in split_sentences(section.text):
             text = strip_heading(sentence)
             # A heading that was left inside a section begins another one.
             label = role_of(sentence[: len(sentence) - len(text)]) or label
-            number += 1
-            if len(text.split()) >= MIN_WORDS and not _is_registration(text):
-                yield Example(f"{document.id}#{number}", text, label, doc=document.id)
+            found.append((text, label))
+    times = Counter(text for text, _ in found)
+    for number, (text, label) in enumerate(found, start=1):
+        if times[text] == 1 and len(text.split()) >= MIN_WORDS and not _is_registration(text):
+            yield Example(f"{document.id}#{number}", text, label, doc=document.id)
 
 
 def _is_registration(sentence: str) -> bool:

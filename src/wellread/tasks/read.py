@@ -41,6 +41,7 @@ def make_task(rows: dict[str, list[Row]], settings: dict[str, Any], name: str) -
     kind = _kind(rows["train"], settings)
     counts: Counter[str] = Counter()
     splits = {split: _examples(rows[split], kind, split, counts) for split in rows}
+    found = sorted({name for example in splits["train"] for name in names_of(example, kind)})
     facts: dict[str, Any] = dict(settings.get("facts", {}))
     missing = [split for split in ("dev", "test") if split not in splits]
     if missing:
@@ -52,7 +53,7 @@ def make_task(rows: dict[str, list[Row]], settings: dict[str, Any], name: str) -
             raise DataError(f"the {split} split has no examples", where=name, fix="give it at least one")
     _unique_ids(splits, rows)
     facts.update({key: number for key, number in sorted(counts.items()) if number})
-    labels = _label_names(splits, kind, settings, rows)
+    labels = _label_names(splits, kind, settings.get("labels") or found, "labels" in settings, rows)
     metric = settings.get("metric") or default_metric(kind)
     if metric not in metrics_of(kind, len(labels)):
         allowed = ", ".join(metrics_of(kind, len(labels)))
@@ -177,17 +178,16 @@ def _kind(rows: list[Row], settings: dict[str, Any]) -> Kind:
 
 
 def _examples(rows: list[Row], kind: Kind, split: str, counts: Counter[str]) -> list[Example]:
-    first = type(rows[0].values.get("label")) if rows else None
+    first = type(rows[0].values.get("label")) if rows else str
     examples = []
     for number, row in enumerate(rows):
-        if kind == "classify" and type(row.values.get("label")) is not first and "label" in row.values:
+        examples.append(parse(row, kind, number, split, counts))
+        if kind == "classify" and type(row.values["label"]) is not first:
             raise DataError(
-                f"the label is a {type(row.values['label']).__name__} where the first one is a "
-                f"{first.__name__ if first else None}",
+                f"the label is a {type(row.values['label']).__name__}, the first one a {first.__name__}",
                 where=row.where,
                 fix="give all labels as strings",
             )
-        examples.append(parse(row, kind, number, split, counts))
     return examples
 
 
@@ -232,27 +232,20 @@ def _unique_ids(splits: dict[str, list[Example]], rows: dict[str, list[Row]]) ->
 
 
 def _label_names(
-    splits: dict[str, list[Example]], kind: Kind, settings: dict[str, Any], rows: dict[str, list[Row]]
+    splits: dict[str, list[Example]], kind: Kind, names: list[str], stated: bool, rows: dict[str, list[Row]]
 ) -> tuple[str, ...]:
-    """Label names in order; every label of every split must be among them."""
+    """Label names in order; ``names`` are those of task.toml (``stated``) or those seen in train."""
     if kind == "regress":
         return ("score",)
-    known = list(settings.get("labels", []))
-    if kind == "tag" and known:
-        known = sorted({label.split("-", 1)[1] for label in known if "-" in label})
-    found = sorted({name for example in splits["train"] for name in names_of(example, kind)})
-    if known and "cut_from_train" not in settings.get("facts", {}):
-        _refuse_unknown(splits, kind, known, rows, "not among the labels of task.toml")
-    elif not known:
-        known = found
-        _refuse_unknown(splits, kind, known, rows, "not seen in train")
     if kind == "tag":
-        return ("O", *(f"{mark}-{name}" for name in known for mark in "BI"))
-    if len(known) < 2 and kind == "classify":
-        raise DataError(
-            "only one label in train", where=rows["train"][0].where, fix="give at least two classes"
-        )
-    return tuple(known)
+        names = sorted({name.split("-", 1)[1] if stated else name for name in names if name != "O"})
+    elif len(names) < 2 and kind == "classify":
+        where = rows["train"][0].where
+        raise DataError("only one label in train", where=where, fix="give at least two classes")
+    _refuse_unknown(
+        splits, kind, names, rows, "not among the labels of task.toml" if stated else "not seen in train"
+    )
+    return ("O", *(f"{mark}-{name}" for name in names for mark in "BI")) if kind == "tag" else tuple(names)
 
 
 def names_of(example: Example, kind: Kind) -> set[str]:

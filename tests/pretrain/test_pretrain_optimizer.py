@@ -1,0 +1,166 @@
+import pytest
+import torch
+from safetensors.torch import load, save
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BertConfig, GPT2Config, ModernBertConfig
+
+from wellread.pretrain.optimizer import MOMENTUM, Optimizer, hidden_matrices, muon_update, orthogonalise
+from wellread.recipe import PretrainSettings, SparsitySettings
+from wellread.sparsity.linear import sparsify
+
+
+def random_matrix(rows, columns, seed=0):
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", [(128, 512), (512, 128)])
+def test_muon_singular_values_are_near_one(shape):
+    values = torch.linalg.svdvals(orthogonalise(random_matrix(*shape)))
+    assert float(values.min()) > 0.6 and float(values.max()) < 1.25
+
+
+def test_muon_keeps_the_singular_vectors():
+    matrix = random_matrix(24, 40)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    middle = u.T @ orthogonalise(matrix) @ v.T
+    assert float((middle - torch.diag(middle.diagonal())).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 1e-6, 3.0, 1e6])
+def test_muon_step_does_not_change_when_gradients_are_scaled(scale):
+    gradients = [random_matrix(16, 48, seed) for seed in range(3)]
+    updates = []
+    for factor in (1.0, scale):
+        momentum = torch.zeros(16, 48)
+        for gradient in gradients:
+            update = muon_update(gradient * factor, momentum)
+        updates.append(update)
+    torch.testing.assert_close(updates[0], updates[1], rtol=1e-4, atol=1e-5)
+
+
+def test_muon_by_the_formula():
+    first, second = random_matrix(8, 8, 1), random_matrix(8, 8, 2)
+    momentum = torch.zeros(8, 8)
+    muon_update(first, momentum)
+    update = muon_update(second, momentum)
+    expected = MOMENTUM * first + second
+    torch.testing.assert_close(momentum, expected)
+    torch.testing.assert_close(update, orthogonalise(second + MOMENTUM * expected))
+
+
+def test_muon_agrees_with_torch_within_bfloat16():
+    ours = torch.nn.Parameter(random_matrix(32, 16, 3))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    reference = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1)
+    momentum = torch.zeros(32, 16)
+    for seed in range(4):
+        theirs.grad = random_matrix(32, 16, seed)
+        reference.step()
+        with torch.no_grad():
+            update = muon_update(theirs.grad, momentum)
+            ours.mul_(1 - 0.02 * 0.1).add_(update, alpha=-0.02 * 2**0.5)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=3e-3)
+
+
+def test_a_zero_gradient_moves_nothing():
+    assert orthogonalise(torch.zeros(4, 6)).abs().max() == 0
+
+
+def modernbert():
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    return AutoModelForMaskedLM.from_config(ModernBertConfig(vocab_size=50, pad_token_id=0, **shape))
+
+
+def test_hidden_matrices_leave_out_embeddings_head_and_norms():
+    names = hidden_matrices(modernbert())
+    assert {name.split("layers.")[1] for name in names} == {
+        f"{layer}.{part}.weight" for layer in (0, 1) for part in ("attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")
+    }
+    assert names["model.layers.0.attn.Wqkv.weight"] == 3
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_gpt2_matrices_count_outputs_over_inputs(sparse):
+    model = AutoModelForCausalLM.from_config(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2))
+    if sparse:
+        sparsify(model, SparsitySettings(level=0.5), seed=0)
+    assert hidden_matrices(model)["transformer.h.0.attn.c_attn.weight"] == 3
+    assert hidden_matrices(model)["transformer.h.0.mlp.c_proj.weight"] == 1 / 4
+
+
+def step(model, optimizer, seed, factor=1.0):
+    for number, parameter in enumerate(model.parameters()):
+        generator = torch.Generator().manual_seed(1000 * seed + number)
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.clip()
+    optimizer.step(factor)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_saved_state_goes_on_to_the_bit(kind):
+    settings = PretrainSettings(optimizer=kind)
+    model = modernbert()
+    optimizer = Optimizer(model, settings)
+    for seed in range(3):
+        step(model, optimizer, seed)
+    state = load(save(optimizer.state()))
+    weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    step(model, optimizer, 3)
+
+    other = modernbert()
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            parameter.copy_(weights[name])
+    resumed = Optimizer(other, settings)
+    resumed.load(state)
+    step(other, resumed, 3)
+    for name, parameter in other.named_parameters():
+        assert torch.equal(parameter, dict(model.named_parameters())[name]), name
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_only_hidden_matrices_decay(kind):
+    model = modernbert()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = Optimizer(model, PretrainSettings(optimizer=kind, weight_decay=0.5, learning_rate=0.1))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(1.0)
+    hidden = hidden_matrices(model)
+    for name, parameter in model.named_parameters():
+        rate = 0.1 if kind == "adamw" else 0.02
+        kept = 1 - rate * 0.5 if name in hidden else 1.0
+        torch.testing.assert_close(parameter.detach(), before[name] * kept, msg=name)
+
+
+def test_adamw_is_torchs_own():
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(config)
+    torch.manual_seed(0)
+    twin = AutoModelForMaskedLM.from_config(config)
+    settings = PretrainSettings(weight_decay=0.0, clip=1e9)
+    optimizer = Optimizer(model, settings)
+    plain = torch.optim.AdamW(
+        twin.parameters(), lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=0.0
+    )
+    for seed in range(3):
+        step(model, optimizer, seed)
+        for parameter, other in zip(model.parameters(), twin.parameters(), strict=True):
+            other.grad = parameter.grad.clone()
+        plain.step()
+    for parameter, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other, rtol=1e-5, atol=1e-6)
+
+
+def test_clip_returns_the_norm_before():
+    model = modernbert()
+    optimizer = Optimizer(model, PretrainSettings(clip=0.5))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert optimizer.clip() == pytest.approx(count**0.5, rel=1e-5)
+    squares = sum(float(parameter.grad.square().sum()) for parameter in model.parameters())
+    assert squares**0.5 == pytest.approx(0.5, rel=1e-4)
