@@ -178,9 +178,9 @@ def _table(
                 fix="give every row as many cells as the header",
             )
         else:
-            yield Row(
-                path, line, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
-            )
+            # An empty cell is an absent value, but for labels, of which there may be none.
+            named = zip(header, cells, strict=True)
+            yield Row(path, line, {name: cell for name, cell in named if cell or name == "labels"})
 
 
 def _looks_like_conll(data: bytes) -> bool:
