@@ -52,6 +52,13 @@ def test_every_layout_is_learnt(layout, bpe, tokenizer):
     assert result.dev["macro_f1"] > majority(task) + 0.1
 
 
+@pytest.mark.parametrize("layout", ["llama", "gpt2"])
+def test_scores_are_learnt_without_a_bias(layout, bpe):
+    _, result = run("regress", bpe, layout, min_steps=120)
+    assert result.history[0]["dev_loss"] < 2  # in variances: the head begins at the mean, 40 / 5
+    assert result.dev["pearson"] > 0.5
+
+
 def test_the_output_is_that_of_the_stock_model_on_padded_batches(tokenizer):
     task, result = run("regress", tokenizer, dropout=0.1)
     dev = task.splits["dev"]

@@ -100,11 +100,18 @@ def test_regression_is_standardised_and_folded_into_the_head():
     assert torch.allclose(model.classifier(x), before * goal.scale + goal.centre, atol=1e-5)
 
 
-def test_a_head_without_bias_is_scaled_only():
-    goal = objective.build("regress", 1, np.array([3.0, 4.0]), class_weights=False, has_bias=False)
-    assert (goal.centre, goal.scale) == pytest.approx((0.0, math.sqrt(12.5)))
+def test_a_head_without_bias_is_scaled_and_begins_at_the_mean():
+    goal = objective.build("regress", 1, np.array([3.0, 5.0]), class_weights=False, has_bias=False)
+    assert (goal.centre, goal.scale) == (0.0, 1.0)
     constant = objective.build("regress", 1, np.array([5.0, 5.0]), class_weights=False, has_bias=True)
     assert (constant.centre, constant.scale) == (5.0, 1.0)
+    layer, pooled = torch.nn.Linear(8, 1, bias=False), torch.randn(20, 8)
+    before = layer.weight.detach().clone()
+    objective.level(layer, pooled, 4.0)
+    assert layer(pooled).mean().item() == pytest.approx(4.0, abs=1e-4)
+    change = (layer.weight - before)[0]
+    cosine = torch.nn.functional.cosine_similarity(change, pooled.mean(0), dim=0)
+    assert cosine.abs().item() == pytest.approx(1, abs=1e-5)  # nothing else is changed
 
 
 @given(st.lists(st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"]), max_size=12))

@@ -33,6 +33,7 @@ from wellread.tasks.task import Example
 # Tokens in a batch of inference: enough to fill the matrix units, little enough for the cache.
 INFERENCE_TOKENS = 2048
 BETAS = (0.9, 0.999)
+LEVEL_SEQUENCES = 64
 
 
 @dataclass
@@ -118,6 +119,8 @@ def finetune(
         class_weights=settings.class_weights,
         has_bias=objective.last_layer(model).bias is not None,
     )
+    if task.kind == "regress" and objective.last_layer(model).bias is None:
+        _level(model, data.splits["train"], members[:LEVEL_SEQUENCES], float(targets.mean()) / goal.scale)
     result = FinetuneResult(labels=len(train))
     cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
     result.truncated = int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
@@ -172,6 +175,17 @@ def optimizer(model: Any, settings: FinetuneSettings) -> torch.optim.AdamW:
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, eps=settings.eps, fused=True)
+
+
+def _level(model: Any, split: Split, index: np.ndarray, value: float) -> None:
+    """Let a regression head without bias begin at the mean of the scores."""
+    layer, seen = objective.last_layer(model), []
+    hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    device = next(model.parameters()).device
+    with torch.inference_mode(), _precision(device):
+        heads.sequence_logits(model.eval(), encode.select(split.encoded, index)[0].to(device))
+    hook.remove()
+    objective.level(layer, seen[0].float().clone(), value)
 
 
 def _train(

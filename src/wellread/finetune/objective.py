@@ -89,8 +89,8 @@ def build(kind: Kind, labels: int, train: np.ndarray, *, class_weights: bool, ha
     """The objective fitted to the training targets.
 
     Class weights are n / (classes * count), as in scikit-learn's "balanced", and negatives / positives for
-    the labels of a multilabel task; a class without examples gets 0.  A head without bias cannot learn a mean
-    that is folded into it, so its targets are scaled only.
+    the labels of a multilabel task; a class without examples gets 0.  A mean cannot be folded into a head
+    without bias, so its targets are scaled only (see :func:`level`).
 
     Args:
         kind: of the task.
@@ -102,8 +102,7 @@ def build(kind: Kind, labels: int, train: np.ndarray, *, class_weights: bool, ha
     objective = Objective(kind)
     if kind == "regress":
         centre = float(train.mean(dtype=np.float64)) if has_bias else 0.0
-        scale = float(np.sqrt(np.mean((train.astype(np.float64) - centre) ** 2)))
-        return replace(objective, centre=centre, scale=scale or 1.0)
+        return replace(objective, centre=centre, scale=float(train.std(dtype=np.float64)) or 1.0)
     if not class_weights:
         return objective
     if kind == "multilabel":
@@ -189,6 +188,21 @@ def last_layer(model: nn.Module) -> nn.Linear:
         if isinstance(layer, nn.Linear):
             return layer
     raise TypeError(f"{type(model).__name__} has no classifier or score layer")
+
+
+@torch.no_grad()
+def level(layer: nn.Linear, pooled: Tensor, value: float) -> None:
+    """Turn a head without bias so that its mean output over some inputs is ``value``.
+
+    Otherwise the first steps of a regression go into finding the mean, and take the model with them.
+
+    Args:
+        layer: d inputs, one output.
+        pooled: (N, d) inputs of the layer.
+        value: the mean wanted.
+    """
+    mean = pooled.mean(dim=0)
+    layer.weight += (value - layer.weight @ mean) * mean / (mean @ mean)
 
 
 @torch.no_grad()
