@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -22,8 +23,8 @@ SHINGLE_WORDS = 5
 KEPT, SAME_ID, SAME_TEXT, NEAR = range(4)
 
 # Bounds on memory: rows sorted at once, pairs compared at once, shingles and documents per MinHash call.
-_ROWS = 1 << 21
-_PAIRS = 1 << 16
+_ROWS = 1 << 22
+_PAIRS = 1 << 14
 _BATCH_SHINGLES = 1 << 20
 _BATCH_DOCUMENTS = 4096
 # Each document of a bucket is compared with the bucket's first one and with so many before it, so a bucket of
@@ -51,11 +52,9 @@ class Fingerprints:
     def __init__(self, folder: Path, threshold: float, seed: int = 0) -> None:
         self.folder, self.threshold, self.count = folder, threshold, 0
         self._seed = seed % 2**32
-        rows = rows_per_band(threshold)
-        names = ["ids", "texts"]
-        if threshold:
-            names += [f"band{band}" for band in range(PERMUTATIONS // rows)]
-        self._rows = rows
+        self._rows = rows_per_band(threshold)
+        self._bands = [f"band{band}" for band in range(PERMUTATIONS // self._rows)] if threshold else []
+        names = ["ids", "texts", *self._bands, *(["signatures"] if threshold else [])]
         self._files = {name: open(folder / name, "wb") for name in names}  # noqa: SIM115 - closed by close()
         self._waiting: list[np.ndarray] = []
         self._waiting_shingles = 0
@@ -90,8 +89,7 @@ class Fingerprints:
             return np.empty(0, np.uint8)
         state = np.memmap(self.folder / "state", np.uint8, "w+", shape=(self.count,))
         for name, reason in (("ids", SAME_ID), ("texts", SAME_TEXT)):
-            keys = np.memmap(self.folder / name, np.uint64, "r")
-            for order, same in _buckets(keys, state):
+            for order, same in _buckets(self.folder / name, state):
                 state[order[1:][same]] = reason
         if self.threshold:
             self._near(state)
@@ -107,25 +105,22 @@ class Fingerprints:
             np.concatenate(self._waiting), offsets, PERMUTATIONS, self._seed
         )
         signatures = np.array(matrix.to_rows(), np.uint32)
-        for band in range(PERMUTATIONS // self._rows):
-            part = signatures[:, band * self._rows : (band + 1) * self._rows]
-            self._files[f"band{band}"].write(np.ascontiguousarray(part).tobytes())
+        self._files["signatures"].write(signatures.tobytes())
+        for name, rows in zip(self._bands, np.split(signatures, len(self._bands), axis=1), strict=True):
+            self._files[name].write(_keys(rows).tobytes())
         self._waiting, self._waiting_shingles = [], 0
 
     def _near(self, state: np.ndarray) -> None:
-        bands = [
-            np.memmap(self.folder / f"band{band}", np.uint32, "r").reshape(-1, self._rows)
-            for band in range(PERMUTATIONS // self._rows)
-        ]
         # Near-duplicates are marked at the end, so that the outcome does not depend on the order of the work.
         near = np.memmap(self.folder / "near", np.uint8, "w+", shape=(self.count,))
-        for band in bands:
-            for order, same in _buckets(band, state):
-                for earlier, later in _pairs(order, same):
-                    open_ones = near[later] == 0
-                    earlier, later = earlier[open_ones], later[open_ones]
-                    agree = sum(np.sum(part[earlier] == part[later], axis=1) for part in bands)
-                    near[later[agree >= self.threshold * PERMUTATIONS]] = 1
+        with open(self.folder / "signatures", "rb", buffering=0) as stream:
+            for name in self._bands:
+                for order, same in _buckets(self.folder / name, state):
+                    for earlier, later in _pairs(order, same):
+                        undecided = near[later] == 0
+                        one, other = (_signatures(stream, part[undecided]) for part in (earlier, later))
+                        equal = np.sum(one == other, axis=1)
+                        near[later[undecided][equal >= self.threshold * PERMUTATIONS]] = 1
         for start in range(0, self.count, _ROWS):
             part = state[start : start + _ROWS]
             part[(near[start : start + _ROWS] == 1) & (part == KEPT)] = NEAR
@@ -135,40 +130,50 @@ def _hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
-def _buckets(keys: np.ndarray, state: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _keys(rows: np.ndarray) -> np.ndarray:
+    """One uint64 (documents) for the rows of a band, uint32 (documents, rows)."""
+    key = np.zeros(len(rows), np.uint64)
+    for column in rows.T:
+        key = (key ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(29)
+    return key
+
+
+def _signatures(stream: BinaryIO, numbers: np.ndarray) -> np.ndarray:
+    """The signatures of some documents, uint32 (numbers, PERMUTATIONS).
+
+    They are read one by one, for pages of a mapped file would count as memory of this process.
+    """
+    size, parts = 4 * PERMUTATIONS, []
+    for number in numbers.tolist():
+        stream.seek(number * size)
+        parts.append(stream.read(size))
+    return np.frombuffer(b"".join(parts), np.uint32).reshape(-1, PERMUTATIONS)
+
+
+def _buckets(path: Path, state: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Kept documents sorted by key, a part of all key values at a time.
 
     Args:
-        keys: uint64 (documents), or uint32 (documents, rows) of which the whole row is the key.
+        path: a file of uint64 keys, one for each document.
         state: uint8 (documents).
 
     Yields:
         document numbers (n), equal keys side by side and in reading order among themselves; and booleans
         (n - 1), whether each but the first has the key of the one before.
     """
-    parts = -(-len(keys) // _ROWS)
+    parts, step = -(-len(state) // _ROWS), max(1, _ROWS // 4)
     for part in range(parts):
         numbers, values = [], []
-        for start in range(0, len(keys), _ROWS // 4):
-            stop = min(start + _ROWS // 4, len(keys))
-            key = _as_one(keys[start:stop])
-            chosen = np.flatnonzero((key % np.uint64(parts) == part) & (state[start:stop] == KEPT))
+        for start in range(0, len(state), step):
+            key = np.fromfile(path, np.uint64, step, offset=8 * start)
+            chosen = np.flatnonzero((key % np.uint64(parts) == part) & (state[start : start + step] == KEPT))
             numbers.append(chosen + start)
             values.append(key[chosen])
         value = np.concatenate(values)
         order = np.argsort(value, kind="stable")
         value = value[order]
         yield np.concatenate(numbers)[order], value[1:] == value[:-1]
-
-
-def _as_one(keys: np.ndarray) -> np.ndarray:
-    if keys.ndim == 1:
-        return np.asarray(keys)
-    key = np.zeros(len(keys), np.uint64)
-    for column in keys.T:
-        key = (key ^ column) * np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(29)
-    return key
 
 
 def _pairs(order: np.ndarray, same: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
