@@ -96,3 +96,9 @@ def digests():
         }
 
     return of
+
+
+@pytest.fixture
+def tiny():
+    """The settings of a tiny model and its training."""
+    return tiny_model(), tiny_settings()
