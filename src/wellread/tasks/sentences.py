@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-# Words after which a full stop does not end a sentence (lower case, without their last stop).
+# Words after which a full stop does not end a sentence, though a capital or a digit follows (lower case, without
+# their last stop).  Units and "i.v." are not among them: a capital after those begins a sentence.
 _ABBREVIATIONS = """
-    e.g i.e vs v cf et al fig figs eq ref refs no nos vol ca approx resp dr prof mr mrs ms st sp spp
-    subsp var ssp gen nov inc ltd corp co dept univ min max sec hr wk yr mo avg std dev obs temp etc viz
-    p.o i.v i.m s.c i.p b.i.d t.i.d q.d a.m p.m u.s u.k ph.d m.d w.r.t i.c.v i.a aff mol wt conc int ed
-    eds pp b.w p.c d.w str cv ser ver
+    e.g i.e vs v cf al fig figs eq eqs ref refs nos vol ca approx resp dr prof mr mrs ms st subsp var inc ltd corp
+    dept univ viz ph.d m.d u.s u.k aff ed eds pp cv ser ver
 """
 # After these a single capital closes a clause ("vitamin D. We"); elsewhere it is an initial ("S. aureus").
 _BEFORE_LETTER = """
@@ -61,7 +60,7 @@ def _ends(line: str, start: int, stop: int, end: int) -> bool:
     before = line[start:stop]
     word = before.rsplit(None, 1)[-1] if before.split() else ""
     word = word.lstrip(_OPENING).lower()
-    if word in _NO_END:
+    if word in _NO_END or (word == "no" and head.isdigit()):
         return False
     if len(word) == 1 and word.isalpha() and before.rstrip()[-1:].isupper():
         previous = before.rsplit(None, 2)[-2].lower() if len(before.split()) > 1 else ""

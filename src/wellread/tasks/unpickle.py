@@ -43,7 +43,10 @@ def main(path: str) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-    data = bz2.BZ2Decompressor().decompress(Path(path).read_bytes(), MAX_BYTES)
+    unpacker = bz2.BZ2Decompressor()
+    data = unpacker.decompress(Path(path).read_bytes(), MAX_BYTES)
+    if not unpacker.eof:
+        raise EOFError("the file is cut off, or too large")
     json.dump(loads(data), sys.stdout, default=sorted, ensure_ascii=True)
 
 
