@@ -94,10 +94,23 @@ def test_any_mixture_and_window(layout, lengths, window, seed):
     assert_same(model, batch, packed_logits(batch), stock_logits(batch))
 
 
-def test_window_longer_than_one_block_of_queries():
-    """Long sequences: local layers go through their queries in blocks."""
+def test_real_window_and_long_sequences():
+    """At the scale of real models: a window of 128 and sequences around and far above it."""
     model = language_model("modernbert", max_length=700, local_attention=128, global_every=2, layers=2)
-    batch = stock.batch([700, 65, 66, 128, 129, 385, 300, 300])
+    batch = stock.batch([700, 65, 66, 128, 129, 385, 512, 513, 640, 641])
+    assert_same(model, batch, packed_logits(batch), stock_logits(batch))
+
+
+@hypothesis_settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    window=st.integers(1, 80),
+    seed=st.integers(0, 1000),
+)
+def test_blocks_of_a_local_layer_equal_one_mask(lengths, window, seed):
+    """Long sequences go through local layers in blocks; the stock model masks all pairs."""
+    model = language_model("modernbert", max_length=300, layers=2, global_every=2, local_attention=window)
+    batch = stock.batch(lengths, seed)
     assert_same(model, batch, packed_logits(batch), stock_logits(batch))
 
 
@@ -173,29 +186,29 @@ def test_local_layers_see_exactly_the_window():
 
 
 @pytest.mark.parametrize("layout", stock.LAYOUTS)
-def test_attention_dropout_acts_in_training_only(layout):
+def test_attention_dropout_acts_in_training_only(layout, monkeypatch):
     model = packed.enable(language_model(layout, dropout=0.3))
     batch = stock.batch([12, 30])
     drops = []
-    original = packed._loop
-    packed._loop = lambda q, k, v, lengths, rule: (
-        drops.append(rule.dropout),
-        original(q, k, v, lengths, rule),
-    )[1]
-    try:
-        with torch.no_grad():
-            quiet = packed.hidden_states(model, batch)
-            assert torch.equal(quiet, packed.hidden_states(model, batch))
-            model.train()
-            torch.manual_seed(0)
-            first = packed.hidden_states(model, batch)
-            second = packed.hidden_states(model, batch)
-            torch.manual_seed(0)
-            again = packed.hidden_states(model, batch)
-    finally:
-        packed._loop = original
-    assert set(drops[:6]) == {0.0}
-    assert set(drops[6:]) == {0.3}
+    original = packed._sequences
+
+    def spy(query, key, value, rule):
+        drops.append(rule.dropout)
+        return original(query, key, value, rule)
+
+    monkeypatch.setattr(packed, "_sequences", spy)
+    with torch.no_grad():
+        quiet = packed.hidden_states(model, batch)
+        assert torch.equal(quiet, packed.hidden_states(model, batch))
+        quiet_calls = len(drops)
+        model.train()
+        torch.manual_seed(0)
+        first = packed.hidden_states(model, batch)
+        second = packed.hidden_states(model, batch)
+        torch.manual_seed(0)
+        again = packed.hidden_states(model, batch)
+    assert set(drops[:quiet_calls]) == {0.0}
+    assert set(drops[quiet_calls:]) == {0.3}
     assert not torch.equal(first, second)
     assert torch.equal(first, again)
 

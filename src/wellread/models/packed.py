@@ -21,6 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from wellread.tokens.batch import PackedBatch
 
 NAME = "wellread_packed"
+LONG = 8  # a sequence is long for a local layer from so many times the window's reach on
 
 
 def enable(model: PreTrainedModel) -> PreTrainedModel:
@@ -102,8 +103,9 @@ def attention(
         dropout=options.get("dropout", 0.0),
     )
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    if q.is_cuda and not rule.dropout and q.dtype in (torch.float16, torch.bfloat16):
-        output = _varlen(q, k, v, cu_seqlens, max(lengths), rule)
+    if v.is_cuda and not rule.dropout and v.dtype in (torch.float16, torch.bfloat16):
+        # Llama's rotary positions widen queries and keys to float32 under autocast.
+        output = _varlen(q.to(v.dtype), k.to(v.dtype), v, cu_seqlens, max(lengths), rule)
     else:
         output = _loop(q, k, v, lengths, rule)
     return output[None], None
@@ -119,27 +121,47 @@ def _loop(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], rule: _
         runs, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
     ):
         q, k, v = (part.unflatten(0, (count, length)).transpose(1, 2) for part in parts)
-        mask = None
-        if rule.distance is not None and length > rule.distance + 1:
-            mask = _band(length, rule.distance, query.device)
-        output = scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            dropout_p=rule.dropout,
-            is_causal=rule.causal and length > 1,
-            scale=rule.scale,
-            enable_gqa=key.shape[1] != query.shape[1],
-        )
+        output = _sequences(q, k, v, rule)
         outputs.append(output.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)
 
 
-@lru_cache(maxsize=1024)
-def _band(length: int, distance: int, device: torch.device) -> Tensor:
-    """(length, length) bool, True where |i - j| <= distance."""
-    position = torch.arange(length, device=device)
+def _sequences(query: Tensor, key: Tensor, value: Tensor, rule: _Rule) -> Tensor:
+    """Sequences of one length: (n, H, L, D) -> (n, H, L, D).
+
+    A local layer takes long sequences in blocks of queries, each with the keys that it can see.
+    """
+    length, distance = query.shape[2], rule.distance
+    options: dict[str, Any] = {
+        "dropout_p": rule.dropout,
+        "scale": rule.scale,
+        "enable_gqa": key.shape[1] != query.shape[1],
+    }
+    if distance is None or length <= distance + 1:
+        causal = rule.causal and length > 1
+        return scaled_dot_product_attention(query, key, value, is_causal=causal, **options)
+    # Shorter sequences are faster whole (measured: equal at 8 distances, a fifth of the step saved at 16).
+    block = length if length <= LONG * distance else max(2 * distance, 64)
+    outputs = []
+    for begin in range(0, length, block):
+        end = min(length, begin + block)
+        first, last = max(0, begin - distance), min(length, end + distance)
+        band = _band(1 << (last - first - 1).bit_length(), distance, query.device)
+        output = scaled_dot_product_attention(
+            query[:, :, begin:end],
+            key[:, :, first:last],
+            value[:, :, first:last],
+            attn_mask=band[begin - first : end - first, : last - first],
+            **options,
+        )
+        outputs.append(output)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+@lru_cache(maxsize=16)
+def _band(size: int, distance: int, device: torch.device) -> Tensor:
+    """(size, size) bool, True where |i - j| <= distance."""
+    position = torch.arange(size, device=device)
     return (position[:, None] - position[None, :]).abs() <= distance
 
 
