@@ -23,7 +23,7 @@ SHINGLE_WORDS = 5
 KEPT, SAME_ID, SAME_TEXT, NEAR = range(4)
 
 # Bounds on memory: rows sorted at once, pairs compared at once, shingles and documents per MinHash call.
-_ROWS = 1 << 22
+_ROWS = 1 << 21
 _PAIRS = 1 << 14
 _BATCH_SHINGLES = 1 << 20
 _BATCH_DOCUMENTS = 4096
