@@ -71,7 +71,7 @@ def source_files(settings: TaskSettings, base: Path, where: str) -> list[Path]:
         return []
     folder = resolve(settings.path, base, f"{where}.path")
     if settings.known is not None:
-        return sorted(known_files(settings.known, folder, where).values())
+        return sorted(known_files(settings.known, folder, f"{where}.known").values())
     found = list(split_files(folder).values())
     settings_file = folder / "task.toml"
     return sorted(found + ([settings_file] if settings_file.exists() else []))

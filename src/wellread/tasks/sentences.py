@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-# Words after which a full stop does not end a sentence, though a capital or a digit follows (lower case, without
-# their last stop).  Units and "i.v." are not among them: a capital after those begins a sentence.
+# Words after which a full stop does not end a sentence, though a capital or a digit follows (lower case,
+# without their last stop).  Units and "i.v." are not among them: a capital after those begins a sentence.
 _ABBREVIATIONS = """
-    e.g i.e vs v cf al fig figs eq eqs ref refs nos vol ca approx resp dr prof mr mrs ms st subsp var inc ltd corp
-    dept univ viz ph.d m.d u.s u.k aff ed eds pp cv ser ver
+    e.g i.e vs v cf al fig figs eq eqs ref refs nos vol ca approx resp dr prof mr mrs ms st subsp var inc ltd
+    corp dept univ viz ph.d m.d u.s u.k aff ed eds pp cv ser ver
 """
 # After these a single capital closes a clause ("vitamin D. We"); elsewhere it is an initial ("S. aureus").
 _BEFORE_LETTER = """

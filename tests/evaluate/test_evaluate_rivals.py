@@ -1,0 +1,139 @@
+"""The rivals learn what is there to learn, write what the contract says, and resume bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wellread import files
+from wellread.evaluate import rivals
+from wellread.evaluate.metrics import default_metric, score
+from wellread.evaluate.rivals import majority, run_rivals
+from wellread.tasks.task import Example, Task
+
+WORDS = [f"word{number}" for number in range(40)]
+TELLING = {"a": ["alpha", "apple"], "b": ["beta", "bean"], "c": ["gamma", "grape"]}
+
+
+def example(kind: str, number: int, generator: random.Random) -> Example:
+    words = generator.choices(WORDS, k=6)
+    names = sorted(generator.sample("abc", 1 if kind == "classify" else generator.randint(0, 2)))
+    if kind == "pairs":
+        other = [word if generator.random() < number % 10 / 9 else generator.choice(WORDS) for word in words]
+        same = len(set(words) & set(other)) / len(set(words) | set(other))
+        return Example(f"e{number}", " ".join(words), float(same), text_pair=" ".join(other))
+    if kind == "tag":
+        tags = ["O"] * 6
+        place = generator.randrange(5)
+        words[place : place + 2] = [generator.choice(TELLING["a"]), "gene"]
+        tags[place : place + 2] = ["B-Gene", "I-Gene"]
+        return Example(f"e{number}", " ".join(words), tuple(tags), tokens=tuple(words))
+    words += [generator.choice(TELLING[name]) for name in names]
+    if kind == "regress":
+        return Example(f"e{number}", " ".join(words), float("b" in names) + 0.1 * generator.random())
+    return Example(f"e{number}", " ".join(words), names[0] if kind == "classify" else tuple(names))
+
+
+def task_of(kind: str, sizes: tuple[int, int, int] = (150, 40, 60)) -> Task:
+    generator = random.Random(kind)
+    made = [example(kind, number, generator) for number in range(sum(sizes))]
+    splits = {
+        "train": made[: sizes[0]],
+        "dev": made[sizes[0] : sizes[0] + sizes[1]],
+        "test": made[sizes[0] + sizes[1] :],
+    }
+    real = "regress" if kind == "pairs" else kind
+    labels = {"tag": ("O", "B-Gene", "I-Gene"), "regress": ("score",)}.get(real, ("a", "b", "c"))
+    return Task(kind, real, labels, default_metric(real), splits)  # type: ignore[arg-type]
+
+
+def result(folder: Path, unit: str) -> dict:
+    return json.loads((folder / "units" / unit / "result.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["classify", "multilabel", "regress", "pairs", "tag"])
+def test_rivals_of_every_kind(tmp_path: Path, kind: str) -> None:
+    task = task_of(kind)
+    run_rivals(task, ("majority", "tfidf"), (30, "all"), (0, 1), tmp_path, quiet=True)
+    assert sorted(path.name for path in (tmp_path / "units").iterdir()) == sorted(
+        f"{name}-{budget}-{seed}"
+        for name in ("majority", "tfidf")
+        for budget in (30, "all")
+        for seed in (0, 1)
+    )
+    told = result(tmp_path, "tfidf-30-1")
+    assert (told["task"], told["model"], told["start"]) == (kind, "tfidf", "rival")
+    assert (told["budget"], told["labels"], told["seed"], told["failed"]) == (30, 30, 1, False)
+    assert set(told) >= {"failure", "dev", "test", "steps", "best_step", "history"}
+    best, base = (result(tmp_path, f"{name}-all-0")["test"][task.metric] for name in ("tfidf", "majority"))
+    assert best > 0.8 and best > base + 0.2
+    for path in (tmp_path / "units").iterdir():
+        assert files.problems(path) == []
+        if kind == "tag":
+            lines = [json.loads(line) for line in (path / "test_tags.jsonl").read_text().splitlines()]
+            assert [line["id"] for line in lines] == [one.id for one in task.splits["test"]]
+            again = score(task, "test", [line["tags"] for line in lines])
+        else:
+            scores = np.load(path / "test_scores.npy", allow_pickle=False)
+            assert scores.dtype == np.float32 and scores.shape == (60, len(task.labels))
+            again = score(task, "test", scores)
+            if kind == "classify":
+                assert np.allclose(scores.sum(axis=1), 1, atol=1e-5)
+        assert again == json.loads((path / "result.json").read_text())["test"]
+
+
+@pytest.mark.parametrize("kind", ["classify", "tag", "pairs"])
+def test_bit_for_bit_again_and_after_an_interruption(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of(kind, (60, 20, 20))
+    ask = (task, ("majority", "tfidf"), (20, "all"), (0, 1))
+    run_rivals(*ask, tmp_path / "whole", quiet=True)
+    write_unit = rivals.write_unit
+
+    def die(task: Task, unit: dict, outputs: dict, folder: Path) -> None:
+        write_unit(task, unit, outputs, folder)
+        if unit["model"] == "tfidf" and unit["seed"] == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(rivals, "write_unit", die)
+    with pytest.raises(KeyboardInterrupt):
+        run_rivals(*ask, tmp_path / "cut", quiet=True)
+    monkeypatch.setattr(rivals, "write_unit", write_unit)
+    assert len(list((tmp_path / "cut" / "units").iterdir())) == 5
+    kept = (tmp_path / "cut" / "units" / "tfidf-20-0" / "result.json").stat().st_mtime_ns
+    run_rivals(*ask, tmp_path / "cut", quiet=True)
+    assert (tmp_path / "cut" / "units" / "tfidf-20-0" / "result.json").stat().st_mtime_ns == kept
+    for path in (tmp_path / "whole" / "units").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "cut" / path.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_majority_by_hand() -> None:
+    train = [Example("1", "t", "b"), Example("2", "t", "b"), Example("3", "t", "a"), Example("4", "t", "b")]
+    task = Task(
+        "t", "classify", ("a", "b", "c"), "accuracy", {"train": train, "dev": train[:2], "test": train}
+    )
+    assert majority(task, train, "dev").tolist() == [[0.25, 0.75, 0.0]] * 2
+    many = [Example("1", "t", ("a", "b")), Example("2", "t", ("b",))]
+    task = Task("t", "multilabel", ("a", "b"), "micro_f1", {"train": many, "dev": many, "test": many[:1]})
+    assert majority(task, many, "test").tolist() == [[0.5, 1.0]]
+    numbers = [Example("1", "t", 1.0), Example("2", "t", 4.0)]
+    task = Task("t", "regress", ("score",), "pearson", {"train": numbers, "dev": numbers, "test": numbers})
+    assert majority(task, numbers, "test").tolist() == [[2.5], [2.5]]
+
+
+def test_a_budget_with_one_class_or_no_entity_works(tmp_path: Path) -> None:
+    task = task_of("classify", (60, 20, 20))
+    run_rivals(task, ("tfidf",), (1,), (0,), tmp_path / "one", quiet=True)
+    scores = np.load(tmp_path / "one" / "units" / "tfidf-1-0" / "test_scores.npy")
+    assert np.isfinite(scores).all() and set(scores.argmax(axis=1)) == {scores[0].argmax()}
+    plain = [Example(f"o{n}", "a b", ("O", "O"), tokens=("a", "b")) for n in range(5)]
+    task = Task(
+        "t", "tag", ("O", "B-x", "I-x"), "entity_f1", {"train": plain, "dev": plain[:2], "test": plain[:2]}
+    )
+    run_rivals(task, ("tfidf",), ("all",), (0,), tmp_path / "tag", quiet=True)
+    assert result(tmp_path / "tag", "tfidf-all-0")["test"]["entity_f1"] == 0
