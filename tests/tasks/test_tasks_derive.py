@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from wellread import rng
 from wellread.corpus import documents as corpus
 from wellread.corpus.documents import ROLES, Document, MeshHeading, Section
 from wellread.errors import DataError
 from wellread.tasks import derive as derivations
 from wellread.tasks.derive import derive, derive_from, document_split, strip_heading
-from wellread.tasks.read import read_task
+from wellread.tasks.read import read_task, text_key
 from wellread.tasks.task import SPLITS, Task
 
 TREES = {"lung neoplasms": ["C04", "C08"], "adenocarcinoma": ["C04"], "asthma": ["C08"], "nose": []}
@@ -193,6 +194,19 @@ def test_limits_choose_nested_samples_by_hash() -> None:
         assert [identity for identity in large if identity in set(mid)] == mid  # in the order of the corpus
     shares = [sum(one.label == role for one in small.splits["train"]) for role in ROLES]
     assert min(shares) > 20  # uniform, not the first documents' sections
+
+
+def test_pruning_on_the_way_changes_nothing() -> None:
+    task = derive_from("sentence-role", many(1600), max_train=5, max_eval=3)
+    whole = derive_from("sentence-role", many(1600))
+    assert task.facts["examples_available"] == whole.facts["examples_available"]
+    smallest = derive_from("sentence-role", many(1600), max_train=6000, max_eval=3000)
+    for split, number in (("train", 5), ("dev", 3)):
+        draws = {
+            one.id: float(rng.uniform(0, "derived sample", text_key(one.id)))
+            for one in smallest.splits[split]
+        }
+        assert {one.id for one in task.splits[split]} == set(sorted(draws, key=draws.__getitem__)[:number])
 
 
 def test_the_folder_is_the_task_and_is_made_the_same_again(tmp_path: Path) -> None:

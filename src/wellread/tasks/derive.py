@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from wellread import rng
 from wellread.corpus import documents as corpus
@@ -26,6 +27,8 @@ from wellread.tasks.task import SPLITS, Example, Task
 MIN_SECTIONS = 3
 MIN_WORDS = 4
 MIN_CLASS = 60
+
+_Drawn = tuple[float, int, Example]  # a random number, the place in the corpus, the example
 
 _HEADINGS = (
     r"background|context|introduction|rationale|importance|objectives?|aims?|purposes?|goals?|hypothes[ie]s|"
@@ -98,46 +101,49 @@ def derive_from(
 ) -> Task:
     """As :func:`derive`, from documents at hand, and without writing."""
     derivation = _derivation(kind)
-    splits: dict[str, list[tuple[float, Example]]] = {split: [] for split in SPLITS}
-    read, used = 0, Counter[str]()
+    facts: dict[str, Any] = {"derived": True, "derivation": kind, "split_seed": seed}
+    limits = {"train": max_train, "dev": max_eval, "test": max_eval}
+    chosen, present = _collect(documents, derivation.examples, limits, seed, facts)
+    labels = tuple(one for one in derivation.labels or () if one in present) or _large_classes(chosen, facts)
+    chosen = {split: [one for one in chosen[split] if one.label in labels] for split in SPLITS}
+    _refuse_poor(kind, chosen, labels, derivation.needs)
+    counted = {split: Counter(str(one.label) for one in chosen[split]) for split in SPLITS}
+    facts["classes"] = {split: {label: counted[split][label] for label in labels} for split in SPLITS}
+    source = "derived from the corpus"
+    return Task(name or kind, "classify", labels, derivation.metric, chosen, source=source, facts=facts)
+
+
+def _collect(
+    documents: Iterable[Document],
+    examples: Callable[[Document], Iterator[Example]],
+    limits: dict[str, int | None],
+    seed: int,
+    facts: dict[str, Any],
+) -> tuple[dict[str, list[Example]], set]:
+    """The examples of each split, at most ``limits`` of them, and the labels that train documents have.
+
+    Memory holds little more than what is kept.  What was read and used is put down in ``facts``.
+    """
+    kept: dict[str, list[_Drawn]] = {split: [] for split in SPLITS}
+    available, used, read = Counter[str](), Counter[str](), 0
+    present: set = set()
     for document in documents:
         read += 1
         split = document_split(document.id, seed)
-        found = list(derivation.examples(document))
+        found = list(examples(document))
+        draws = rng.uniform(seed, "derived sample", [text_key(example.id) for example in found]).tolist()
+        for draw, example in zip(draws, found, strict=True):
+            available[split] += 1
+            kept[split].append((draw, available[split], example))
         used[split] += bool(found)
-        draws = rng.uniform(seed, "derived sample", [text_key(example.id) for example in found])
-        splits[split].extend(zip(draws.tolist(), found, strict=True))
-    facts = {
-        "derived": True,
-        "derivation": kind,
-        "split_seed": seed,
-        "documents_read": read,
-        "documents_used": {split: used[split] for split in SPLITS},
-        "examples_available": {split: len(splits[split]) for split in SPLITS},
-    }
-    limits = {"train": max_train, "dev": max_eval, "test": max_eval}
-    chosen = {split: _sample(splits[split], limits[split]) for split in SPLITS}
-    present = {one.label for one in chosen["train"]}
-    labels = (
-        tuple(x for x in derivation.labels if x in present)
-        if derivation.labels
-        else _large_classes(chosen, facts)
-    )
-    chosen = {split: [one for one in chosen[split] if one.label in labels] for split in SPLITS}
-    _refuse_poor(kind, chosen, labels, derivation.needs)
-    facts["classes"] = {
-        split: {label: sum(one.label == label for one in chosen[split]) for label in labels}
-        for split in SPLITS
-    }
-    return Task(
-        name or kind,
-        "classify",
-        labels,
-        derivation.metric,
-        chosen,
-        source="derived from the corpus",
-        facts=facts,
-    )
+        present |= {one.label for one in found} if split == "train" else set()
+        limit = limits[split]
+        if limit is not None and len(kept[split]) > 2 * limit + 10_000:
+            kept[split] = sorted(kept[split])[:limit]
+    facts["documents_read"] = read
+    facts["documents_used"] = {split: used[split] for split in SPLITS}
+    facts["examples_available"] = {split: available[split] for split in SPLITS}
+    return {split: _sample(kept[split], limits[split]) for split in SPLITS}, present
 
 
 def document_split(identity: str, seed: int) -> str:
@@ -243,12 +249,10 @@ def _disease(document: Document, categories: dict[str, list[str]]) -> Iterator[E
         yield from _whole(document, DISEASES[common.pop()])
 
 
-def _sample(found: list[tuple[float, Example]], limit: int | None) -> list[Example]:
+def _sample(found: list[_Drawn], limit: int | None) -> list[Example]:
     """At most ``limit`` examples, those with the smallest draws, in the order of the corpus."""
-    if limit is None or len(found) <= limit:
-        return [example for _, example in found]
-    kept = sorted(range(len(found)), key=lambda index: (found[index][0], index))[:limit]
-    return [found[index][1] for index in sorted(kept)]
+    chosen = sorted(found)[:limit]
+    return [example for _, _, example in sorted(chosen, key=lambda one: one[1])]
 
 
 def _large_classes(chosen: dict[str, list[Example]], facts: dict) -> tuple[str, ...]:
