@@ -15,7 +15,7 @@ from wellread.tasks.examples import iob2_tags
 from wellread.tasks.task import Example, Task
 
 C_GRID = (1.0, 3.0, 10.0, 30.0)
-TAG_C_GRID = (0.3, 1.0)
+TAG_C_GRID = (1.0, 3.0)
 ALPHA_GRID = (0.1, 1.0, 10.0)
 MAX_ITERATIONS = 1000
 TOLERANCE = 0.01
