@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 
 quickstart: install
 	$(BIN)/wellread data get pubmed-sample
+	-$(BIN)/wellread data get general-vocabulary
 	$(BIN)/wellread run recipes/quickstart.toml
 
 install: $(VENV)/.installed

