@@ -42,12 +42,10 @@ def test_importing_and_helping_load_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-COMMANDS = (
-    "run plan new recipes tokenize pretrain finetune evaluate report predict compare export verify doctor data"
-)
+COMMANDS = "run plan new recipes tokenize pretrain finetune evaluate report predict compare export verify"
 
 
-@pytest.mark.parametrize("command", COMMANDS.split())
+@pytest.mark.parametrize("command", [*COMMANDS.split(), "doctor", "data"])
 def test_every_command_has_help(command):
     done = wellread_command(command, "--help")
     assert done.returncode == 0 and "Usage" in done.stdout
@@ -144,6 +142,11 @@ def test_export_and_compare(finished, tmp_path):
     done = wellread_command("export", folder / "run", "--task", "role", "--to", tmp_path / "model")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "model" / "model.safetensors").exists()
+    assert "role" in (tmp_path / "model" / "README.md").read_text()
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "letter.txt").write_text("dear")
+    done = wellread_command("export", folder / "run", "--to", tmp_path / "precious", "--force")
+    assert done.returncode == 2 and (tmp_path / "precious" / "letter.txt").exists()
     done = wellread_command("compare", folder / "run", folder / "run", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)
 

@@ -160,12 +160,17 @@ def export(
     to: Annotated[Path, typer.Option(help="Folder to make.")],
     task: Annotated[str | None, typer.Option(help="Task; default the pre-trained model.")] = None,
     model: Annotated[str | None, typer.Option(help="Variant; default the main one.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace the folder if it is there.")] = False,
+    force: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
 ) -> None:
     """Copy a model into a folder that any transformers user can load."""
     from wellread.serve.export import export as copy
 
-    copy(_model_folder(run, task, model), to, force=force)
+    folder, text = _model_folder(run, task, model), None
+    if folder != run:
+        from wellread.report import card, gather
+
+        text = card.card(gather.gather(run), task)
+    copy(folder, to, force=force, card=text)
     print(to)
     say(f"Next: `AutoModel.from_pretrained({str(to)!r})`, with or without Wellread.")
 

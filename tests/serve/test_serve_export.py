@@ -130,6 +130,10 @@ def test_a_folder_with_something_in_it_is_replaced_only_by_force(models, tmp_pat
     assert (to / "mine.txt").exists()
     export(models / "classify/model", to, force=True)
     assert not (to / "mine.txt").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="something else than an export"):
+        export(models / "tag/model", tmp_path / "other", force=True)
     assert Predictor.load(to).kind == "classify"
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="a file stands there"):

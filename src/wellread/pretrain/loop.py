@@ -83,6 +83,7 @@ class Trainer:
     seed: int
     steps: int
     device: torch.device
+    sparsity: float  # the share of zeros that the masks really have; blocks may not divide evenly
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def make_trainer(
         seed=seed,
         steps=steps,
         device=device,
+        sparsity=linear.report(model)["level"],
     )
 
 
@@ -178,8 +180,8 @@ def take_step(trainer: Trainer, batch: PackedBatch, epoch: int, done: Done) -> d
     optimizer.step(factor)
     linear.enforce(trainer.model)
 
-    vocab, level = trainer.model.config.vocab_size, settings.sparsity.level
-    dense, accounted = step_flops(trainer.model_settings, vocab, batch.lengths, count, level)
+    vocab = trainer.model.config.vocab_size
+    dense, accounted = step_flops(trainer.model_settings, vocab, batch.lengths, count, trainer.sparsity)
     done.step += 1
     done.tokens += batch.tokens
     done.dense_flops += dense

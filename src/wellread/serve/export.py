@@ -23,13 +23,14 @@ PATTERNS = (
 )
 
 
-def export(folder: str | Path, to: str | Path, *, force: bool = False) -> Path:
+def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str | None = None) -> Path:
     """Copy a model folder, whole or not at all, with a manifest of hashes beside the files.
 
     Args:
         folder: a model folder; checked against its manifest if it has one.
         to: the folder to make.
-        force: replace a folder that has something in it.
+        force: replace an earlier export.
+        card: the model card, written as README.md.
 
     Returns:
         ``to``.
@@ -49,11 +50,19 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False) -> Path:
             raise UserError("a file stands there", where=str(to), fix="choose another folder with --to")
         if to.is_dir() and any(to.iterdir()) and not force:
             raise UserError(
-                "the folder is not empty", where=str(to), fix="choose another, or replace it with --force"
+                "the folder is not empty", where=str(to), fix="choose another; --force replaces an export"
+            )
+        if to.is_dir() and any(to.iterdir()) and files.read_manifest(to) is None:
+            raise UserError(
+                "the folder holds something else than an export",
+                where=str(to),
+                fix="choose another folder with --to; --force replaces exports only",
             )
         with files.new_folder(to) as partial:
             for path in sorted({path for pattern in PATTERNS for path in folder.glob(pattern)}):
                 shutil.copyfile(path, partial / path.name)
+            if card is not None:
+                (partial / "README.md").write_text(card, "utf-8")
     except OSError as error:
         raise UserError(
             f"cannot be written ({error.strerror})", where=str(to), fix="choose another folder with --to"
