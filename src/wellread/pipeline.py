@@ -27,6 +27,8 @@ KINDS = (
     "evaluate",
     "report",
 )
+# Code that reads a task, draws its label budgets and scores it.
+READING = ("tasks/read", "tasks/rows", "tasks/examples", "tasks/subset", "evaluate/metrics", "rng")
 StartName = Literal["pretrained", "random"]
 RANDOM: StartName = "random"  # the model name of fine-tuning without pre-training
 
@@ -268,7 +270,7 @@ def _finetune(context: Context, task: str, variant: str, start: StartName, name:
         build=build,
         settings=used,
         inputs=inputs,
-        code=("finetune", "models", "schedules", "tasks/subset", "tasks/read", "evaluate/metrics", "rng"),
+        code=("finetune", "models", "schedules", "tokens/batch", *READING),
     )
 
 
@@ -297,7 +299,7 @@ def _rivals(context: Context, task: str) -> Stage:
             "seeds": list(recipe.finetune.seeds),
         },
         inputs=(f"tasks/{task}",),
-        code=("evaluate/rivals", "evaluate/metrics", "tasks/subset", "tasks/read"),
+        code=("evaluate/rivals", "evaluate/linear", *READING),
     )
 
 
