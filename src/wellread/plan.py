@@ -12,7 +12,8 @@ from typing import Any
 from wellread import pipeline, probe, recipe, stages
 from wellread.api import find_recipe, use_threads
 from wellread.errors import DataError, UserError
-from wellread.recipe import ModelSettings, Recipe
+from wellread.recipe import Recipe
+from wellread.settings import ModelSettings
 from wellread.sparsity import flops
 
 PROBE_SECONDS = 6.0

@@ -17,7 +17,8 @@ from typing import Any
 from wellread import pipeline
 from wellread.corpus.documents import Document
 from wellread.errors import DataError
-from wellread.recipe import CorpusSettings, Recipe
+from wellread.recipe import Recipe
+from wellread.settings import CorpusSettings
 
 PIECE_BYTES = 1 << 20  # read of each sampled file
 SAMPLED_FILES = 6

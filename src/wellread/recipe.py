@@ -1,8 +1,7 @@
-"""The whole recipe: what to build, as strict settings read from one TOML file.
+"""A recipe: all settings of a run, read from one TOML file.
 
-Every key has a default that suits a workstation, a bound, and a sentence that ``docs/recipe.md`` is
-generated from.  An unknown key is an error that names the nearest known one.  This module imports neither
-torch nor transformers, so that ``wellread plan`` and ``--help`` answer at once.
+An unknown key is an error that names the nearest known one.  This module imports neither torch nor
+transformers, so that a wrong recipe is refused at once.
 """
 
 from __future__ import annotations
@@ -12,256 +11,24 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from wellread.errors import RecipeError
-
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0.0, le=1.0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
-
-
-class Settings(BaseModel):
-    """A frozen group of settings that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class CorpusSettings(Settings):
-    """Which raw text is read, and how it is cleaned."""
-
-    sources: tuple[str, ...] = Field(
-        min_length=1,
-        description="Known corpora (`wellread data list`), files, folders or glob patterns; relative paths "
-        "start at the recipe.",
-    )
-    languages: tuple[str, ...] = Field(
-        ("eng",), description="Keep documents stated to be in these languages (ISO 639-2); empty keeps all."
-    )
-    min_words: int = Field(20, ge=0, description="Drop documents with fewer words.")
-    max_documents: Positive | None = Field(None, description="Stop reading after so many kept documents.")
-    near_duplicates: Fraction = Field(
-        0.8,
-        description="Drop documents whose estimated Jaccard similarity (word 5-grams) to an earlier one "
-        "reaches this; 0 keeps them. Exact duplicates always go.",
-    )
-    validation: Fraction = Field(
-        0.01, description="Share of the pre-training documents held out, by id, for the validation loss."
-    )
-    on_overlap: Literal["refuse", "exclude"] = Field(
-        "refuse",
-        description="When a document's id or text stands in the dev or test set of a task: stop, or leave it "
-        "out. Documents behind derived tasks are always left out.",
-    )
-    text_field: str = Field("text", description="Column or key of the text in JSONL, CSV, TSV and Parquet.")
-    id_field: str = Field(
-        "id", description="Column or key of the document id; made from file and row if absent."
-    )
-
-
-class TokenizerSettings(Settings):
-    """The tokenizer, trained on the pre-training documents."""
-
-    kind: Literal["wordpiece", "bpe"] = Field("wordpiece", description="WordPiece or byte-level BPE.")
-    vocab_size: int = Field(8192, ge=300, le=1_000_000, description="Entries, special tokens included.")
-    lowercase: bool = Field(True, description="Lower-case the text (WordPiece only).")
-    min_frequency: Positive = Field(2, description="Pieces seen less often are not learnt.")
-    path: str | None = Field(None, description="Use this tokenizer folder instead of training one.")
-
-
-class ModelSettings(Settings):
-    """The architecture: a stock `transformers` layout."""
-
-    layout: Literal["modernbert", "bert", "llama", "gpt2"] = Field("modernbert", description="Stock layout.")
-    layers: Positive = Field(4, description="Transformer layers.")
-    hidden: Positive = Field(256, description="Width of the residual stream.")
-    heads: Positive = Field(4, description="Attention heads; must divide `hidden`.")
-    ffn: Positive | None = Field(
-        None,
-        description="Inner width of the feed-forward block; default 4 x hidden, for gated layouts "
-        "(modernbert, llama) 8/3 x hidden rounded up to a multiple of 32.",
-    )
-    max_length: int = Field(512, ge=8, description="Longest sequence in tokens, special tokens included.")
-    local_attention: Positive = Field(128, description="ModernBERT: window of the local layers, in tokens.")
-    global_every: Positive = Field(3, description="ModernBERT: every n-th layer attends globally.")
-    dropout: Fraction = Field(0.0, description="Dropout during pre-training.")
-    init_std: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Standard deviation of the initial weights; default 0.02 x sqrt(768 / hidden)."
-    )
-    start: str | None = Field(
-        None, description="Folder of a checkpoint to start from, instead of random weights."
-    )
-
-    @model_validator(mode="after")
-    def _shape(self) -> ModelSettings:
-        if self.hidden % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide hidden ({self.hidden})")
-        if self.layout in ("modernbert", "llama") and (self.hidden // self.heads) % 2:
-            raise ValueError("hidden / heads must be even (rotary positions)")
-        return self
-
-    @property
-    def inner(self) -> int:
-        """Inner width of the feed-forward block, default filled in."""
-        if self.ffn is not None:
-            return self.ffn
-        if self.layout in ("modernbert", "llama"):
-            return -(-self.hidden * 8 // 3 // 32) * 32
-        return 4 * self.hidden
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of the initial weights, default filled in."""
-        return self.init_std if self.init_std is not None else 0.02 * (768 / self.hidden) ** 0.5
-
-    @property
-    def causal(self) -> bool:
-        """Whether the layout is a decoder."""
-        return self.layout in ("llama", "gpt2")
-
-
-class SparsitySettings(Settings):
-    """Static random sparsity during pre-training (SPDF / MediSwift)."""
-
-    level: Fraction = Field(
-        0.0,
-        description="Share of the weights fixed at zero in every attention and "
-        "feed-forward matrix; 0 is dense.",
-    )
-    pattern: Literal["unstructured", "block8", "block16"] = Field(
-        "unstructured", description="Single weights, or square blocks balanced per block row."
-    )
-    rescale: bool = Field(True, description="Scale the surviving initial weights by 1/sqrt(1 - level).")
-
-
-class PretrainSettings(Settings):
-    """Objective, optimiser and schedule of pre-training."""
-
-    objective: Literal["mlm", "clm"] | None = Field(
-        None, description="Masked or causal language model; default by layout."
-    )
-    tokens: Positive | None = Field(None, description="Training tokens in all; give this or `epochs`.")
-    epochs: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Passes over the corpus (default 1)."
-    )
-    batch_tokens: Positive = Field(8192, description="Tokens per optimiser step, before the last short bin.")
-    accumulate: Positive = Field(1, description="Parts into which a step's batch is cut to save memory.")
-    mask_rate: Rate = Field(0.3, description="Share of the tokens that are masked.")
-    whole_word: bool = Field(False, description="Mask all pieces of a word together.")
-    optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
-    )
-    learning_rate: Rate = Field(2e-3, description="Peak rate of AdamW.")
-    muon_learning_rate: Rate = Field(0.02, description="Peak rate of Muon's matrices.")
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled weight decay.")
-    betas: tuple[Fraction, Fraction] = Field((0.9, 0.98), description="AdamW's decay rates.")
-    eps: Annotated[float, Field(gt=0)] = Field(1e-8, description="AdamW's epsilon.")
-    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
-    warmup: Fraction = Field(0.06, description="Share of the steps that warm up.")
-    decay: Rate = Field(0.4, description="Share of the steps, at the end, that decay to zero linearly.")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 autocast on GPU, fp32 on CPU."
-    )
-    checkpoint_seconds: Annotated[float, Field(gt=0)] = Field(
-        60.0, description="Save a checkpoint this often."
-    )
-    validate_every: Positive | None = Field(
-        None, description="Steps between validations; default 10 in a run."
-    )
-    sparsity: SparsitySettings = Field(default_factory=SparsitySettings, description="Sparse pre-training.")
-
-    @model_validator(mode="after")
-    def _length(self) -> PretrainSettings:
-        if self.tokens is not None and self.epochs is not None:
-            raise ValueError("give `tokens` or `epochs`, not both")
-        return self
-
-
-Budget = Positive | Literal["all"]
-
-
-class TaskSettings(Settings):
-    """One labelled task."""
-
-    derive: Literal["sentence-role", "human-animal", "disease-category", "review"] | None = Field(
-        None, description="Build the task from the corpus's own structure."
-    )
-    known: str | None = Field(None, description="A benchmark task whose original files lie under `path`.")
-    path: str | None = Field(
-        None, description="Folder with train/dev/test files (`wellread data check` reads it)."
-    )
-    max_train: Positive | None = Field(None, description="Derived tasks: at most so many training examples.")
-    max_eval: Positive | None = Field(
-        None, description="Derived tasks: at most so many dev and test examples each."
-    )
-    budgets: tuple[Budget, ...] = Field(
-        ("all",), min_length=1, description="Numbers of training examples to try."
-    )
-    metric: str | None = Field(None, description="Score to report first; default by kind of task.")
-    finetune: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of [finetune] that differ here."
-    )
-
-    @model_validator(mode="after")
-    def _source(self) -> TaskSettings:
-        if (self.derive is None) == (self.path is None):
-            raise ValueError("give either `derive` or `path` (with `known` for a benchmark's original files)")
-        return self
-
-
-class FinetuneSettings(Settings):
-    """Dense fine-tuning on labelled tasks."""
-
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (0, 1, 2), min_length=1, description="Runs per setting."
-    )
-    starts: tuple[Literal["pretrained", "random"], ...] = Field(
-        ("pretrained", "random"),
-        min_length=1,
-        description="From the pre-trained model, and from no pre-training.",
-    )
-    epochs: Positive = Field(10, description="Passes over the training examples, at most.")
-    max_steps: Positive | None = Field(None, description="Optimiser steps at most.")
-    min_steps: Annotated[int, Field(ge=0)] = Field(
-        100, description="Small budgets run more epochs to reach this."
-    )
-    batch: Positive = Field(32, description="Examples per step.")
-    learning_rate: Rate = Field(3e-4, description="Peak rate of bias-corrected AdamW.")
-    random_learning_rate: Rate | None = Field(
-        None, description="Peak rate when starting without pre-training; default the same."
-    )
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled weight decay.")
-    eps: Annotated[float, Field(gt=0)] = Field(1e-6, description="AdamW's epsilon.")
-    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
-    warmup: Fraction = Field(0.1, description="Share of the steps that warm up; then linear decay to zero.")
-    dropout: Fraction = Field(0.1, description="Dropout in the model and before the head.")
-    patience: Positive = Field(3, description="Stop after so many evaluations on dev without a better score.")
-    evaluations: Positive = Field(10, description="Evaluations on dev in a full run.")
-    max_length: Positive | None = Field(None, description="Longest input in tokens; default the model's.")
-    class_weights: bool = Field(False, description="Weigh classes inversely to their frequency.")
-
-
-class EvaluateSettings(Settings):
-    """Rivals and intervals."""
-
-    rivals: tuple[Literal["majority", "tfidf"], ...] = Field(
-        ("majority", "tfidf"), description="Cheap rivals on the same splits."
-    )
-    bootstrap: Annotated[int, Field(ge=0)] = Field(
-        1000, description="Resamples behind each 95% interval; 0 for none."
-    )
-
-
-class VariantSettings(Settings):
-    """A named change of the model or its pre-training, built side by side with the others."""
-
-    name: Name = Field(description="Name in tables and plots.")
-    model: dict[str, Any] = Field(default_factory=dict, description="Keys of [model] that differ.")
-    pretrain: dict[str, Any] = Field(default_factory=dict, description="Keys of [pretrain] that differ.")
-    finetune: dict[str, Any] = Field(default_factory=dict, description="Keys of [finetune] that differ.")
+from wellread.settings import (
+    CorpusSettings,
+    EvaluateSettings,
+    FinetuneSettings,
+    ModelSettings,
+    Name,
+    Positive,
+    PretrainSettings,
+    Settings,
+    TaskSettings,
+    TokenizerSettings,
+    VariantSettings,
+)
 
 
 class Recipe(Settings):

@@ -1,4 +1,4 @@
-"""Writes docs/recipe.md from the schema in recipe.py: ``python -m wellread.reference [--check]``."""
+"""Writes docs/recipe.md from the schema in settings.py and recipe.py: ``python -m wellread.reference [--check]``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from wellread.recipe import Recipe, Settings
+from wellread.recipe import Recipe
+from wellread.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 INTRODUCTION = """\
 # Recipe reference
 
-Generated from `src/wellread/recipe.py` by `make docs`.  A recipe is a TOML file; every key but those marked
+Generated from `src/wellread/settings.py` by `make docs`.  A recipe is a TOML file; every key but those marked
 *required* has a default.  Unknown keys are errors.  `wellread plan RECIPE` checks a recipe and its data.
 """
 

@@ -21,7 +21,7 @@ import zstandard
 from wellread.corpus import documents
 from wellread.corpus.prepare import prepare
 from wellread.errors import DataError, UserError
-from wellread.recipe import CorpusSettings
+from wellread.settings import CorpusSettings
 
 LINE = json.dumps({"id": "a", "text": "Some words of a first document."}) + "\n"
 PUBMED = (

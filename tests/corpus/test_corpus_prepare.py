@@ -9,7 +9,7 @@ import pytest
 from wellread.corpus import documents, registry
 from wellread.corpus.prepare import prepare, source_files
 from wellread.errors import DataError, RecipeError
-from wellread.recipe import CorpusSettings
+from wellread.settings import CorpusSettings
 
 
 def sentences(seed, words=40):

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from wellread.evaluate.metrics import default_metric
-from wellread.recipe import FinetuneSettings, ModelSettings, TokenizerSettings
+from wellread.settings import FinetuneSettings, ModelSettings, TokenizerSettings
 from wellread.tasks.task import Example, Task
 from wellread.tokens import tokenizer as tokenizers
 

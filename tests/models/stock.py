@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from wellread.recipe import ModelSettings
+from wellread.settings import ModelSettings
 from wellread.tokens.batch import PackedBatch, pack
 
 LAYOUTS = ("modernbert", "bert", "llama", "gpt2")

@@ -10,7 +10,7 @@ import torch
 
 from wellread import files
 from wellread.pretrain.loop import pretrain
-from wellread.recipe import ModelSettings, PretrainSettings, TokenizerSettings
+from wellread.settings import ModelSettings, PretrainSettings, TokenizerSettings
 from wellread.tokens import store, tokenizer
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from wellread.pretrain.loop import pretrain
-from wellread.recipe import ModelSettings, PretrainSettings
+from wellread.settings import ModelSettings, PretrainSettings
 
 if __name__ == "__main__":
     tokens, tokenizer, folder, threads, settings = sys.argv[1:]

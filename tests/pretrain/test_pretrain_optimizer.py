@@ -4,7 +4,7 @@ from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BertConfig, GPT2Config, ModernBertConfig
 
 from wellread.pretrain.optimizer import MOMENTUM, Optimizer, hidden_matrices, muon_update, orthogonalise
-from wellread.recipe import PretrainSettings, SparsitySettings
+from wellread.settings import PretrainSettings, SparsitySettings
 from wellread.sparsity.linear import sparsify
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from wellread.models import build, heads, packed
-from wellread.recipe import ModelSettings
+from wellread.settings import ModelSettings
 from wellread.sparsity import flops
 
 GPT3_XL = {"layers": 24, "hidden": 2048, "length": 2048, "vocab": 50257}

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from wellread.models import build, heads, packed
-from wellread.recipe import SparsitySettings
+from wellread.settings import SparsitySettings
 from wellread.sparsity import linear
 from wellread.sparsity.linear import SparseLinear
 

@@ -10,7 +10,7 @@ import pytest
 from wellread.corpus import documents as corpus
 from wellread.corpus.documents import Document, MeshHeading, Section
 from wellread.errors import DataError, RecipeError
-from wellread.recipe import TaskSettings
+from wellread.settings import TaskSettings
 from wellread.tasks.build import build, source_files
 from wellread.tasks.read import read_task
 

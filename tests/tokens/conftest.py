@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_up import made_up_texts
 
-from wellread.recipe import TokenizerSettings
+from wellread.settings import TokenizerSettings
 from wellread.tokens import store, tokenizer
 
 load = functools.cache(tokenizer.load)

@@ -12,13 +12,13 @@ from made_up import made_up_texts
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from wellread.errors import ArtefactError, DataError
-from wellread.recipe import TokenizerSettings
+from wellread.settings import TokenizerSettings
 from wellread.tokens import tokenizer
 
 TRAIN = """
 import sys, unicodedata
 from pathlib import Path
-from wellread.recipe import TokenizerSettings
+from wellread.settings import TokenizerSettings
 from wellread.tokens import tokenizer
 texts = Path(sys.argv[1]).read_text("utf-8").split("\\x1e")
 for kind in ("wordpiece", "bpe"):

@@ -23,7 +23,8 @@ from wellread.corpus.summary import Summary
 from wellread.errors import DataError, RecipeError
 from wellread.files import sha256_file, write_json
 from wellread.progress import Progress, say
-from wellread.recipe import CorpusSettings, resolve
+from wellread.recipe import resolve
+from wellread.settings import CorpusSettings
 
 DOCUMENTS = "documents.jsonl.zst"
 REPORT = "report.json"

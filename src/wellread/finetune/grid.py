@@ -22,7 +22,7 @@ from wellread.finetune.data import TaskData, prepare
 from wellread.finetune.loop import FinetuneResult, finetune
 from wellread.models import build
 from wellread.progress import Progress, say
-from wellread.recipe import Budget, FinetuneSettings, ModelSettings
+from wellread.settings import Budget, FinetuneSettings, ModelSettings
 from wellread.tasks.read import read_task
 from wellread.tasks.subset import subset
 from wellread.tasks.task import SPLITS, Task

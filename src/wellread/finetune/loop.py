@@ -26,8 +26,8 @@ from wellread.finetune import encode, objective
 from wellread.finetune.data import TaskData
 from wellread.finetune.objective import Objective, Split
 from wellread.models import build, heads, packed
-from wellread.recipe import FinetuneSettings, ModelSettings
 from wellread.schedules import learning_rate
+from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.task import Example
 
 # Tokens in a batch of inference: enough to fill the matrix units, little enough for the cache.

@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from wellread.errors import ArtefactError
-from wellread.recipe import ModelSettings
+from wellread.settings import ModelSettings
 
 Head = Literal["mlm", "clm", "classify", "tag"]
 LAYOUTS = ("modernbert", "bert", "llama", "gpt2")

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from wellread.models.build import MODELS, build_config, dropouts, load_config, read_weights, seeded
 from wellread.models.packed import hidden_states
-from wellread.recipe import ModelSettings
+from wellread.settings import ModelSettings
 from wellread.tokens.batch import PackedBatch
 
 PROBLEMS: dict[str, Any] = {

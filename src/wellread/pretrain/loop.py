@@ -37,8 +37,8 @@ from wellread.pretrain.parts import (
 )
 from wellread.pretrain.validation import HeldOut, held_out
 from wellread.progress import Progress, say
-from wellread.recipe import ModelSettings, PretrainSettings
 from wellread.schedules.learning_rate import warmup_stable_decay
+from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import linear
 from wellread.sparsity.flops import step_flops
 from wellread.tokens import tokenizer as tokenizers

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from wellread.recipe import PretrainSettings
+from wellread.settings import PretrainSettings
 from wellread.sparsity.linear import SparseLinear
 
 MOMENTUM = 0.95

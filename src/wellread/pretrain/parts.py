@@ -16,7 +16,7 @@ from wellread.errors import ArtefactError
 from wellread.models import build, packed
 from wellread.objectives import clm, masking, mlm
 from wellread.objectives.prediction import Prediction
-from wellread.recipe import ModelSettings, PretrainSettings
+from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import linear
 from wellread.tokens.batch import PackedBatch
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from wellread import files, recipe
 from wellread.errors import ArtefactError
-from wellread.recipe import ModelSettings, PretrainSettings, Recipe
+from wellread.recipe import Recipe
+from wellread.settings import ModelSettings, PretrainSettings
 
 Record = dict[str, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wellread.recipe import ModelSettings
+from wellread.settings import ModelSettings
 
 GATED = ("modernbert", "llama")
 

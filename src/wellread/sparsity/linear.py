@@ -12,7 +12,7 @@ from torch.nn.functional import linear as dense_linear
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from wellread.recipe import SparsitySettings
+from wellread.settings import SparsitySettings
 from wellread.sparsity.patterns import Pattern, mask
 
 # Where each layout keeps its stack of layers, from the base model on.

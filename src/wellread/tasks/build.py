@@ -7,7 +7,8 @@ from pathlib import Path
 
 from wellread.errors import RecipeError
 from wellread.evaluate.metrics import metrics_of
-from wellread.recipe import TaskSettings, resolve
+from wellread.recipe import resolve
+from wellread.settings import TaskSettings
 from wellread.tasks.task import Task
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from wellread.errors import ArtefactError, DataError, UserError
 from wellread.files import read_json
 from wellread.progress import Progress, say
-from wellread.recipe import TokenizerSettings
+from wellread.settings import TokenizerSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
