@@ -1,0 +1,56 @@
+"""The plan says what a recipe takes and what is wrong, and writes nothing."""
+
+import pytest
+from synthetic import write_tiny_run
+
+from wellread import plan as planning
+from wellread.errors import RecipeError
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "parameters"),
+    [("medi-swift-302m", 2.03, 302e6), ("medi-swift-510m", 2.25, 510e6), ("medi-swift-1.2b", 2.535, 1.21e9)],
+)
+def test_paper_scale_recipes_give_the_papers_ratio(name, ratio, parameters, monkeypatch):
+    monkeypatch.delenv("WELLREAD_DATA", raising=False)
+    found = planning.plan(name)
+    (model,) = found["models"]
+    assert model["full_length_ratio"] == pytest.approx(ratio, abs=0.006)
+    assert model["parameters_without_embeddings"] == pytest.approx(parameters, rel=0.01)
+    assert found["problems"][0]["where"] == "corpus.sources" and "WELLREAD_DATA" in found["problems"][0]["what"]
+    assert found["time"] is None and found["memory"]["bytes"] > 4 * 4 * parameters
+
+
+def test_a_plan_of_a_tiny_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "PROBE_SECONDS", 0.1)
+    recipe = write_tiny_run(tmp_path / "data")
+    found = planning.plan(str(recipe))
+    assert found["problems"] == []
+    assert found["corpus"]["documents"] == pytest.approx(240, rel=0.05)
+    assert set(found["time"]["stages"]) >= {"corpus", "tokenizer", "tokens", "pretrain", "finetune"}
+    assert found["models"][0]["flops"]["dense"] > found["models"][0]["flops"]["accounted"] > 0
+    assert not (tmp_path / "runs").exists()
+    assert "Fix" not in planning.to_text(found)
+
+
+def test_every_problem_is_found_at_once(tmp_path):
+    recipe = write_tiny_run(tmp_path)
+    text = recipe.read_text().replace("pubmed99n0001", "missing")
+    recipe.write_text(text + '\n[tasks.mine]\npath = "nowhere"\n')
+    found = planning.plan(str(recipe), tmp_path / "out")
+    wheres = " ".join(problem["where"] for problem in found["problems"])
+    assert "corpus.sources" in wheres and "nowhere" in wheres
+    assert all(problem["fix"] for problem in found["problems"])
+    assert "PROBLEM" in planning.to_text(found)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_recipe_is_refused(tmp_path):
+    (tmp_path / "r.toml").write_text("name = 'r'\n")
+    with pytest.raises(RecipeError, match="corpus"):
+        planning.plan(str(tmp_path / "r.toml"))
+
+
+def test_sizes_are_written_for_people():
+    assert [planning.size(n) for n in (1500, 2.5e6, 3.2e9, 4e12)] == ["2 kB", "2.5 MB", "3.2 GB", "4.0 TB"]
