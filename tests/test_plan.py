@@ -1,15 +1,19 @@
 """The plan says what a recipe takes and what is wrong, and writes nothing."""
 
 import pytest
-from synthetic import write_tiny_run
 
+from synthetic import write_tiny_run
 from wellread import plan as planning
 from wellread.errors import RecipeError
 
 
 @pytest.mark.parametrize(
     ("name", "ratio", "parameters"),
-    [("medi-swift-302m", 2.03, 302e6), ("medi-swift-510m", 2.25, 510e6), ("medi-swift-1.2b", 2.535, 1.21e9)],
+    [
+        ("medi-swift-302m", 2.03, 302e6),
+        ("medi-swift-510m", 2.25, 510e6),
+        ("medi-swift-1.2b", 2.535, 1.21e9),
+    ],
 )
 def test_paper_scale_recipes_give_the_papers_ratio(name, ratio, parameters, monkeypatch):
     monkeypatch.delenv("WELLREAD_DATA", raising=False)
@@ -17,7 +21,8 @@ def test_paper_scale_recipes_give_the_papers_ratio(name, ratio, parameters, monk
     (model,) = found["models"]
     assert model["full_length_ratio"] == pytest.approx(ratio, abs=0.006)
     assert model["parameters_without_embeddings"] == pytest.approx(parameters, rel=0.01)
-    assert found["problems"][0]["where"] == "corpus.sources" and "WELLREAD_DATA" in found["problems"][0]["what"]
+    (problem,) = found["problems"]
+    assert problem["where"] == "corpus.sources" and "WELLREAD_DATA" in problem["what"]
     assert found["time"] is None and found["memory"]["bytes"] > 4 * 4 * parameters
 
 
