@@ -1,4 +1,4 @@
-"""Writes docs/recipe.md from the schema in settings.py and recipe.py: ``python -m wellread.reference [--check]``."""
+"""Writes docs/recipe.md from the schema of recipes: ``python -m wellread.reference [--check]``."""
 
 from __future__ import annotations
 
