@@ -24,9 +24,7 @@ PIECE_BYTES = 1 << 20  # read of each sampled file
 SAMPLED_FILES = 6
 MOST_FLOPS = 5e11  # of a probing step: a few seconds on a core
 TUNING_STEPS = 8
-# Fine-tuning stops early when dev no longer gains: the share of its steps that runs take on average, as
-# measured on the quickstart (docs/results/quickstart.md).
-SHARE_OF_STEPS = 0.75
+VALIDATION_COST = 0.4  # of a token that is scored, against one that is trained on
 
 
 @dataclass
@@ -194,8 +192,8 @@ def finetuning(
     total = 0.0
     for budget in settings.budgets:
         labels = sizes["train"] if budget == "all" else min(budget, sizes["train"])
-        steps = SHARE_OF_STEPS * loop.steps_of(tuning, round(labels))
-        watched = min(sizes["dev"], data.WATCHED) * tuning.evaluations * SHARE_OF_STEPS
+        steps = loop.steps_of(tuning, round(labels))
+        watched = min(sizes["dev"], data.WATCHED) * tuning.evaluations
         total += steps * step + look * (watched + sizes["dev"] + sizes["test"])
     del one
     starts = len(recipe.variant_names()) * ("pretrained" in tuning.starts) + ("random" in tuning.starts)
@@ -227,7 +225,7 @@ class Training:
 
 def pretraining(recipe: Recipe, variant: str, text: Text, scratch: Path, seconds: float) -> Training:
     """Take a few real steps on the sample."""
-    from wellread.pretrain import loop
+    from wellread.pretrain import loop, validation
     from wellread.sparsity.flops import training_flops
     from wellread.tokens import packing, store, tokenizer
 
@@ -265,10 +263,12 @@ def pretraining(recipe: Recipe, variant: str, text: Text, scratch: Path, seconds
         seen += following.tokens
     per_token = (time.perf_counter() - began) / seen
     scale = flops_of(model, batch)["dense"] / flops_of(shape, batch)["dense"]
+    looks = 1 + steps // (settings.validate_every or max(1, steps // loop.VALIDATIONS))
+    scored = looks * min(recipe.corpus.validation * text.tokens, validation.MOST_TOKENS) * VALIDATION_COST
     return Training(
         steps,
         tokens,
-        per_token * scale * tokens,
+        per_token * scale * (tokens + scored),
         flops_of(model, tokens),
         shape != model or batch != settings.batch_tokens,
     )
