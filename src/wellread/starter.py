@@ -31,7 +31,7 @@ max_length = 512
 
 [pretrain]
 epochs = 1               # more on small corpora: as long as the validation loss falls
-batch_tokens = 8192
+batch_tokens = 2048      # more on corpora of tens of millions of words
 learning_rate = 4e-3
 
 [pretrain.sparsity]
