@@ -21,7 +21,7 @@ def test_paper_scale_recipes_give_the_papers_ratio(name, ratio, parameters, monk
     (model,) = found["models"]
     assert model["full_length_ratio"] == pytest.approx(ratio, abs=0.006)
     assert model["parameters_without_embeddings"] == pytest.approx(parameters, rel=0.01)
-    (problem,) = found["problems"]
+    problem = found["problems"][0]  # the machine may be too small as well
     assert problem["where"] == "corpus.sources" and "WELLREAD_DATA" in problem["what"]
     assert found["time"] is None and found["memory"]["bytes"] > 4 * 4 * parameters
 
