@@ -24,7 +24,7 @@ PIECE_BYTES = 1 << 20  # read of each sampled file
 SAMPLED_FILES = 6
 MOST_FLOPS = 5e11  # of a probing step: a few seconds on a core
 TUNING_STEPS = 8
-VALIDATION_COST = 0.4  # of a token that is scored, against one that is trained on
+VALIDATION_COST = 0.4  # of a token that is scored, against one that is trained on; an estimate
 
 
 @dataclass
