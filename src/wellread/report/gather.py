@@ -12,6 +12,7 @@ from typing import Any
 
 from wellread import files, recipe
 from wellread.errors import ArtefactError
+from wellread.pipeline import KINDS
 from wellread.recipe import Recipe
 from wellread.settings import ModelSettings, PretrainSettings
 
@@ -149,19 +150,8 @@ def gather(run: Path) -> RunFacts:
 
 def stage_names(stages: Path) -> list[str]:
     """Committed stages, in the order of the path of the data; the report itself left out."""
-    order = (
-        "corpus",
-        "tasks",
-        "selection",
-        "tokenizer",
-        "tokens",
-        "pretrain",
-        "finetune",
-        "rivals",
-        "evaluate",
-    )
     found = []
-    for kind in order:
+    for kind in KINDS[:-1]:
         folders = [stages / kind, *sorted((stages / kind).glob("*")), *sorted((stages / kind).glob("*/*"))]
         found += [
             folder.relative_to(stages).as_posix()
