@@ -17,6 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		{ echo "Wellread needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m wellread.sparsity.kernels.build
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

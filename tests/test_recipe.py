@@ -24,14 +24,6 @@ BAD = {
     "negative rate": ({"pretrain": {"learning_rate": -1}}, "pretrain.learning_rate", ""),
     "nan rate": ({"pretrain": {"learning_rate": float("nan")}}, "pretrain.learning_rate", ""),
     "sparsity of one": ({"pretrain": {"sparsity": {"level": 1.0}}}, "pretrain.sparsity.level", ""),
-    "blocks that do not fit": (
-        {
-            "model": {"hidden": 100, "heads": 5, "layers": 1},
-            "pretrain": {"sparsity": {"level": 0.5, "pattern": "block16"}},
-        },
-        "",
-        "multiples of 16",
-    ),
     "batch below length": (
         {"model": {"max_length": 512}, "pretrain": {"batch_tokens": 256}},
         "",

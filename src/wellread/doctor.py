@@ -88,8 +88,18 @@ def _machine() -> list[dict[str, Any]]:
             f"{memory.available / GIGABYTE:.1f} of {memory.total / GIGABYTE:.1f} GiB free",
             "" if enough else "the quickstart needs about 2 GiB; close other programs",
         ),
+        _kernels(),
         _check("GPU", "good" if torch.cuda.is_available() else "note", gpu),
     ]
+
+
+def _kernels() -> dict[str, Any]:
+    from wellread.sparsity.kernels import build
+
+    if build.load() is None:
+        fix = "install a C++ compiler (g++); without it sparse layers take as long as dense ones"
+        return _check("sparse kernels", "note", "none", fix)
+    return _check("sparse kernels", "good", build.instructions())
 
 
 def _folders() -> list[dict[str, Any]]:

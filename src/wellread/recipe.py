@@ -95,12 +95,6 @@ class Recipe(Settings):
                     f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "
                     f"model.max_length ({model.max_length}) tokens"
                 )
-            size = {"unstructured": 1, "block8": 8, "block16": 16}[pretrain.sparsity.pattern]
-            if pretrain.sparsity.level and (model.hidden % size or model.inner % size):
-                raise ValueError(
-                    f"pretrain.sparsity.pattern {pretrain.sparsity.pattern!r} needs model.hidden "
-                    f"({model.hidden}) and model.ffn ({model.inner}) to be multiples of {size}"
-                )
             for task in self.tasks:
                 self.finetune_for(task, name)
         return self

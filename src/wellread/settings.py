@@ -123,7 +123,7 @@ class SparsitySettings(Settings):
         description="Share of the weights fixed at zero in every attention and "
         "feed-forward matrix; 0 is dense.",
     )
-    pattern: Literal["unstructured", "block8", "block16"] = Field(
+    pattern: Literal["unstructured", "block4", "block8", "block16", "block32"] = Field(
         "unstructured", description="Single weights, or square blocks balanced per block row."
     )
     rescale: bool = Field(True, description="Scale the surviving initial weights by 1/sqrt(1 - level).")

@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BertConfig,
 from wellread.pretrain.optimizer import MOMENTUM, Optimizer, hidden_matrices, muon_update, orthogonalise
 from wellread.settings import PretrainSettings, SparsitySettings
 from wellread.sparsity.linear import sparsify
+from wellread.sparsity.structure import Structure
 
 
 def random_matrix(rows, columns, seed=0):
@@ -76,16 +77,46 @@ def test_hidden_matrices_leave_out_embeddings_head_and_norms():
     assert {name.split("layers.")[1] for name in names} == {
         f"{layer}.{part}.weight" for layer in (0, 1) for part in ("attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")
     }
-    assert names["model.layers.0.attn.Wqkv.weight"] == 3
+    sparse = modernbert()
+    sparsify(sparse, SparsitySettings(level=0.5), seed=0)
+    packed = {name.removesuffix("weight") + "values" for name in names}
+    assert hidden_matrices(sparse).keys() == packed
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_gpt2_matrices_count_outputs_over_inputs(sparse):
+def test_muon_scales_tall_matrices_by_outputs_over_inputs(sparse):
+    """Of a matrix with orthogonal gradient U, the step is rate x sqrt(max(1, outputs / inputs)) x U."""
     model = AutoModelForCausalLM.from_config(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2))
     if sparse:
         sparsify(model, SparsitySettings(level=0.5), seed=0)
-    assert hidden_matrices(model)["transformer.h.0.attn.c_attn.weight"] == 3
-    assert hidden_matrices(model)["transformer.h.0.mlp.c_proj.weight"] == 1 / 4
+    hidden = hidden_matrices(model)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = Optimizer(model, PretrainSettings(optimizer="muon", weight_decay=0.0, clip=1e9))
+    for name, parameter in model.named_parameters():
+        parameter.grad = torch.zeros_like(parameter)
+        if name in hidden:
+            torch.manual_seed(0)
+            parameter.grad = torch.randn(parameter.shape)
+    gradients = {name: model.get_parameter(name).grad.clone() for name in hidden}
+    optimizer.step(1.0)
+    for name, layer in hidden.items():
+        outputs, inputs = layer.shape if sparse else reversed(layer.weight.shape)
+        structure = layer.structure if sparse else None
+        update = muon_update(gradients[name], torch.zeros_like(before[name]), structure)
+        expected = before[name] - 0.02 * max(1.0, outputs / inputs) ** 0.5 * update
+        torch.testing.assert_close(model.get_parameter(name).detach(), expected, msg=name)
+
+
+def test_muon_on_packed_values_is_muon_on_the_dense_matrix_with_the_rest_dropped():
+    live = torch.rand(24, 40, generator=torch.Generator().manual_seed(0)) < 0.3
+    structure = Structure.of(live)
+    gradient = torch.randn(24, 40) * live
+    packed, dense = torch.zeros(structure.values_shape), torch.zeros(24, 40)
+    for _ in range(2):
+        found = muon_update(structure.pack(gradient), packed, structure)
+        expected = muon_update(gradient, dense)
+        assert torch.equal(structure.unpack(found), expected * live)
+        assert torch.equal(structure.unpack(packed), dense)
 
 
 def step(model, optimizer, seed, factor=1.0):

@@ -14,9 +14,16 @@ from torch.nn.functional import cross_entropy
 from wellread.models import build, heads, packed
 from wellread.settings import SparsitySettings
 from wellread.sparsity import linear
+from wellread.sparsity.kernels import build as kernels
 from wellread.sparsity.linear import SparseLinear
 
-PATTERNS = ("unstructured", "block8", "block16")
+PATTERNS = ("unstructured", "block4", "block8", "block16", "block32")
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Sparse layers on torch operations: the path that dense layers take, so that bits can be compared."""
+    monkeypatch.setattr(kernels, "load", lambda: None)
 
 
 def model_for(layout: str, seed: int = 0, **changes):
@@ -112,70 +119,72 @@ def test_momentum_sgd_keeps_masked_weights_at_zero():
     train(model, optimiser, 5, after=lambda: assert_masked_weights_are_zero(model))
 
 
-@pytest.mark.parametrize("layout", ["modernbert", "gpt2"])
-def test_muon_needs_and_gets_enforcement(layout):
-    model = model_for(layout)
-    linear.sparsify(model, SparsitySettings(level=0.75), seed=0)
-    optimiser = torch.optim.Muon([layer.weight for layer in sparse_layers(model).values()], lr=0.02)
-    train(model, optimiser, 1)
-    with pytest.raises(AssertionError):
-        assert_masked_weights_are_zero(model)
-
-    def after():
-        linear.enforce(model)
-        assert_masked_weights_are_zero(model)
-
-    train(model, optimiser, 4, after)
-
-
-@pytest.mark.parametrize("layout", stock.LAYOUTS)
-def test_gradients_equal_the_plain_masked_reference(layout):
-    """autograd through weight * mask on a dense twin gives the same gradients, everywhere."""
+def gradients_beside_a_masked_twin(layout: str):
+    """(name, gradient, expected) of all parameters; expected by autograd through weight * mask on a twin."""
     sparse = model_for(layout)
     linear.sparsify(sparse, SparsitySettings(level=0.75), seed=0)
-    masks = {name: layer.mask for name, layer in sparse_layers(sparse).items()}
+    layers = sparse_layers(sparse)
     dense = model_for(layout)
     dense.load_state_dict(sparse.state_dict())
-    free = {name: nn.Parameter(dense.get_submodule(name).weight.detach().clone()) for name in masks}
+    free = {name: nn.Parameter(dense.get_submodule(name).weight.detach().clone()) for name in layers}
     for name, parameter in free.items():
         module = dense.get_submodule(name)
         del module.weight
-        module.weight = parameter * masks[name]
+        module.weight = parameter * layers[name].mask
     first, second = loss_of(sparse, 0), loss_of(dense, 0)
-    assert torch.equal(first, second)
     first.backward()
     second.backward()
+    yield "loss", first.detach(), second.detach()
     others = dict(dense.named_parameters())
     for name, parameter in sparse.named_parameters():
-        layer = name.removesuffix(".weight")
-        expected = free[layer].grad if layer in free else others[name].grad
-        assert torch.equal(parameter.grad, expected), name
+        owner = name.removesuffix(".values")
+        if owner not in free:
+            yield name, parameter.grad, others[name].grad
+        else:
+            wanted = free[owner].grad
+            layer = layers[owner]
+            yield name, parameter.grad, layer.structure.pack(wanted.T if layer.transposed else wanted)
 
 
-def test_gradient_of_a_masked_weight_is_zero_even_where_it_overflows():
-    layer = SparseLinear.from_linear(nn.Linear(2, 1), torch.tensor([[True, False]]), "unstructured")
-    layer(torch.tensor([[1.0, float("inf")]])).nan_to_num().sum().backward()
-    assert layer.weight.grad[0, 1] == 0
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("layout", stock.LAYOUTS)
-def test_logits_are_identical_before_and_after_densifying(layout, pattern):
+def test_gradients_equal_the_plain_masked_reference_to_the_bit(layout, plain):
+    for name, found, expected in gradients_beside_a_masked_twin(layout):
+        assert torch.equal(found, expected), name
+
+
+@pytest.mark.parametrize("layout", stock.LAYOUTS)
+def test_gradients_of_the_kernels_equal_the_masked_reference(layout):
+    for name, found, expected in gradients_beside_a_masked_twin(layout):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def densified(layout: str, pattern: str):
+    """Logits of a sparse model, the same after densifying, and the model."""
     model = model_for(layout).eval()
     linear.sparsify(model, SparsitySettings(level=0.75, pattern=pattern), seed=0)
-    kinds = {name: module.transposed for name, module in sparse_layers(model).items()}
-    parameters = dict(model.named_parameters())
+    weights = {name: layer.weight for name, layer in sparse_layers(model).items()}
+    kinds = {name: layer.transposed for name, layer in sparse_layers(model).items()}
     batch = stock.batch([3, 20, 1, 8])
     before = heads.lm_logits(model, packed.hidden_states(model, batch))
     assert linear.densify(model) is model
     assert not sparse_layers(model)
-    after = heads.lm_logits(model, packed.hidden_states(model, batch))
-    assert torch.equal(before, after)
     for name, transposed in kinds.items():
         module = model.get_submodule(name)
         assert type(module).__name__ == ("Conv1D" if transposed else "Linear")
         assert not module.training
-    assert all(parameters[name] is value for name, value in model.named_parameters())
+        assert torch.equal(module.weight, weights[name])
+    return before, heads.lm_logits(model, packed.hidden_states(model, batch))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("layout", stock.LAYOUTS)
+def test_logits_are_identical_before_and_after_densifying(layout, pattern, plain):
+    assert torch.equal(*densified(layout, pattern))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_logits_of_the_kernels_and_of_the_densified_model_differ_by_rounding_only(pattern):
+    torch.testing.assert_close(*densified("modernbert", pattern), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", stock.LAYOUTS)
@@ -195,7 +204,7 @@ def test_revived_weights_learn_and_stock_classes_load_them(layout, tmp_path):
 
 
 @pytest.mark.parametrize("layout", stock.LAYOUTS)
-def test_level_zero_is_the_dense_run_bit_for_bit(layout):
+def test_level_zero_is_the_dense_run_bit_for_bit(layout, plain):
     dense, untouched, all_alive = (model_for(layout) for _ in range(3))
     assert linear.sparsify(untouched, SparsitySettings(level=0.0), seed=0) == []
     assert not sparse_layers(untouched)
@@ -278,13 +287,11 @@ def test_masks_do_not_depend_on_the_head():
         assert torch.equal(layer.mask, task.get_submodule(name).mask)
 
 
-def test_sparsifying_twice_and_impossible_blocks_are_refused():
+def test_sparsifying_twice_is_refused():
     model = model_for("bert")
     linear.sparsify(model, SparsitySettings(level=0.5), seed=0)
     with pytest.raises(ValueError, match="sparse already"):
         linear.sparsify(model, SparsitySettings(level=0.5), seed=0)
-    with pytest.raises(ValueError, match="no multiple"):
-        linear.sparsify(model_for("bert", ffn=40), SparsitySettings(level=0.5, pattern="block16"), seed=0)
 
 
 def test_densifying_draws_no_random_number():

@@ -71,7 +71,10 @@ def test_masks_stay_the_same_from_version_to_version():
     assert columns == [0, 5, 7, 0, 6, 4, 0, 3, 0, 3, 6, 0, 2, 4, 5, 7]
 
 
-@pytest.mark.parametrize(("shape", "pattern"), [((12, 16), "block8"), ((16, 24), "block16")])
-def test_shapes_that_do_not_fit_are_refused(shape, pattern):
-    with pytest.raises(ValueError, match="no multiple"):
-        mask(shape, 0.5, pattern, 0, "layer")
+def test_blocks_are_cut_at_the_border_of_a_shape_that_is_no_multiple():
+    live = mask((12, 20), 0.5, "block8", 0, "layer")
+    assert live.shape == (12, 20)
+    corners = live[::8, ::8]
+    whole = corners.repeat_interleave(8, 0).repeat_interleave(8, 1)[:12, :20]
+    assert torch.equal(live, whole)
+    assert (corners.sum(1) == 2).all()

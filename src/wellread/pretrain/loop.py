@@ -178,7 +178,6 @@ def take_step(trainer: Trainer, batch: PackedBatch, epoch: int, done: Done) -> d
     _check_finite(total, norm, done.step + 1, settings)
     factor = warmup_stable_decay(done.step, trainer.steps, settings.warmup, settings.decay)
     optimizer.step(factor)
-    linear.enforce(trainer.model)
 
     vocab = trainer.model.config.vocab_size
     dense, accounted = step_flops(trainer.model_settings, vocab, batch.lengths, count, trainer.sparsity)

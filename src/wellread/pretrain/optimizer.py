@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from wellread.settings import PretrainSettings
 from wellread.sparsity.linear import SparseLinear
+from wellread.sparsity.structure import Structure
 
 MOMENTUM = 0.95
 # The quintic of Keller Jordan's Muon (2024): steep at zero, near one after five rounds.
@@ -66,13 +67,15 @@ class Optimizer:
             group["lr"] = factor * self.settings.learning_rate
         self.adamw.step()
         rate = factor * self.settings.muon_learning_rate
-        for name, rows_over_columns in self.muon.items():
+        for name, layer in self.muon.items():
             parameter = self.parameters[name]
             if parameter.grad is None:
                 continue
-            update = muon_update(parameter.grad, self.momentum[name])
+            sparse = layer.structure if isinstance(layer, SparseLinear) else None
+            update = muon_update(parameter.grad, self.momentum[name], sparse)
+            outputs, inputs = _shape(layer)
             parameter.mul_(1 - rate * self.settings.weight_decay)
-            parameter.add_(update, alpha=-rate * max(1.0, rows_over_columns) ** 0.5)
+            parameter.add_(update, alpha=-rate * max(1.0, outputs / inputs) ** 0.5)
 
     def state(self) -> dict[str, Tensor]:
         """All that a continued run needs, by name."""
@@ -102,18 +105,17 @@ class Optimizer:
                 }
 
 
-def hidden_matrices(model: nn.Module) -> dict[str, float]:
-    """Names of the matrices inside the stack of layers, with outputs/inputs of each."""
-    found = {}
+def hidden_matrices(model: nn.Module) -> dict[str, nn.Module]:
+    """The matrices inside the stack of layers: name of the parameter, and the layer that it belongs to."""
+    found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         inside = any(part.isdigit() for part in name.split("."))
         if inside and isinstance(module, (nn.Linear, Conv1D, SparseLinear)):
-            outputs, inputs = _shape(module)
-            found[f"{name}.weight"] = outputs / inputs
+            found[f"{name}.values" if isinstance(module, SparseLinear) else f"{name}.weight"] = module
     return found
 
 
-def muon_update(gradient: Tensor, momentum: Tensor) -> Tensor:
+def muon_update(gradient: Tensor, momentum: Tensor, sparse: Structure | None = None) -> Tensor:
     """Fold a gradient into ``momentum`` (in place) and make the Nesterov look-ahead orthogonal.
 
     M = 0.95 M + G; U = G + 0.95 M.
@@ -121,13 +123,15 @@ def muon_update(gradient: Tensor, momentum: Tensor) -> Tensor:
     Args:
         gradient: G, any two-dimensional shape.
         momentum: M, of the same shape.
+        sparse: where the values of G and M, which are then packed, live.
 
     Returns:
         A matrix of that shape whose singular values are all near 1; it does not change when G and M are
-        scaled.
+        scaled.  Of a sparse one only the living part is kept, so its singular values are no longer equal.
     """
     momentum.mul_(MOMENTUM).add_(gradient)
-    return orthogonalise(gradient.add(momentum, alpha=MOMENTUM))
+    ahead = gradient.add(momentum, alpha=MOMENTUM)
+    return orthogonalise(ahead) if sparse is None else sparse.pack(orthogonalise(sparse.unpack(ahead)))
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear as dense_linear
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from wellread.settings import SparsitySettings
-from wellread.sparsity.patterns import Pattern, mask
+from wellread.sparsity.patterns import BLOCK, Pattern, mask
+from wellread.sparsity.product import product
+from wellread.sparsity.structure import Structure
 
 # Where each layout keeps its stack of layers, from the base model on.
 STACKS = {"modernbert": "layers", "bert": "encoder.layer", "llama": "layers", "gpt2": "h"}
@@ -29,103 +30,101 @@ class LayerReport:
     dead_rows: int
 
 
-class _MaskGradient(torch.autograd.Function):
-    """The identity, whose gradient is zero wherever the mask is False."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, live: Tensor) -> Tensor:
-        ctx.save_for_backward(live)
-        return weight.view_as(weight)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (live,) = ctx.saved_tensors
-        return torch.where(live, gradient, 0.0), None
-
-
 class SparseLinear(nn.Module):
-    """``nn.Linear`` (or GPT-2's ``Conv1D``) with a fixed mask over its weight.
+    """``nn.Linear`` (or GPT-2's ``Conv1D``) of whose weight only the living part is stored and trained.
 
-    The weight is stored dense with zeros, under the names of the dense layer, so a sparse model's state dict
-    is a dense one's; the mask is no part of it, being a pure function of the run's seed.
+    Gradients and the optimiser's state are as small as the weight.  The state dict is a dense layer's, zeros
+    filled in; where the weights live is no part of it, being a pure function of the run's seed.
 
     Attributes:
-        weight, bias: as in the dense layer.
-        mask: bool, of the shape of ``weight``, True where the weight lives.
+        values: the living weights, packed (see :mod:`wellread.sparsity.structure`).
+        bias: as in the dense layer.
+        structure: where the living weights are, as (outputs, inputs).
         pattern: name of the mask's pattern.
-        transposed: whether ``weight`` is (inputs, outputs), as in ``Conv1D``.
+        transposed: whether the dense layer's weight is (inputs, outputs), as in ``Conv1D``.
     """
 
-    weight: nn.Parameter
+    values: nn.Parameter
     bias: nn.Parameter | None
-    mask: Tensor
 
     def __init__(
         self,
-        weight: nn.Parameter,
+        values: Tensor,
         bias: nn.Parameter | None,
-        mask: Tensor,
+        structure: Structure,
         pattern: Pattern,
         transposed: bool,
     ) -> None:
         super().__init__()
-        self.weight = weight
+        self.values = nn.Parameter(values)
         self.register_parameter("bias", bias)
-        self.register_buffer("mask", mask, persistent=False)
+        self.structure = structure
         self.pattern = pattern
         self.transposed = transposed
 
     @classmethod
-    def from_linear(cls, linear: Any, mask: Tensor, pattern: Pattern) -> SparseLinear:
-        """Take over the parameters of a dense layer and set its masked weights to zero.
+    def from_linear(cls, linear: Any, live: Tensor, pattern: Pattern) -> SparseLinear:
+        """Take over the living weights, and the bias, of a dense layer.
 
         Args:
-            linear: ``nn.Linear`` or ``Conv1D``; its parameters now belong to the sparse one.
-            mask: (outputs, inputs) bool.
+            linear: ``nn.Linear`` or ``Conv1D``.
+            live: (outputs, inputs) bool, True where the weight lives.
             pattern: name of the mask's pattern.
         """
         transposed = isinstance(linear, Conv1D)
-        live = (mask.T.contiguous() if transposed else mask).to(linear.weight.device)
-        sparse = cls(linear.weight, linear.bias, live, pattern, transposed)
-        sparse.enforce()
-        return sparse.train(linear.training)
+        structure = Structure.of(live.cpu(), BLOCK[pattern])
+        weight = linear.weight.detach()
+        values = structure.pack(weight.T if transposed else weight).contiguous()
+        return cls(values, linear.bias, structure, pattern, transposed).train(linear.training)
 
     def to_linear(self) -> nn.Linear | Conv1D:
-        """The dense layer with the same parameters; the weights that come back to life start at zero."""
+        """The dense layer with the same weights; those that come back to life start at zero."""
         outputs, inputs = self.shape
         with torch.device("meta"):
             dense: Any = (
                 Conv1D(outputs, inputs) if self.transposed else nn.Linear(inputs, outputs, bias=False)
             )
-        dense.weight, dense.bias = self.weight, self.bias
+        dense.weight, dense.bias = nn.Parameter(self.weight), self.bias
         return dense.train(self.training)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(outputs, inputs)."""
-        first, second = self.weight.shape
-        return (second, first) if self.transposed else (first, second)
+        return self.structure.shape
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense layer's weight, made anew; no gradient flows through it."""
+        dense = self.structure.unpack(self.values.detach())
+        return dense.T.contiguous() if self.transposed else dense
+
+    @property
+    def mask(self) -> Tensor:
+        """Bool of the shape of ``weight``, True where it lives."""
+        live = self.structure.live()
+        return live.T if self.transposed else live
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
-        weight = _MaskGradient.apply(self.weight, self.mask)
-        if (
-            self.transposed and self.bias is not None
-        ):  # the same call as Conv1D makes, so that densifying changes no bit
-            flat = torch.addmm(self.bias, inputs.view(-1, inputs.shape[-1]), weight)
-            return flat.view(*inputs.shape[:-1], -1)
-        return dense_linear(inputs, weight, self.bias)
-
-    @torch.no_grad()
-    def enforce(self) -> None:
-        """Set the masked weights to zero."""
-        self.weight.copy_(torch.where(self.mask, self.weight, 0.0))
+        return product(inputs, self.values, self.bias, self.structure)
 
     def layer_report(self, name: str) -> LayerReport:
         """What the mask leaves."""
-        live = self.mask.T if self.transposed else self.mask
+        live = self.structure.live()
         level = 1.0 - int(live.sum()) / live.numel()
         return LayerReport(name, self.shape, level, int((~live.any(1)).sum()))
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        del destination[f"{prefix}values"]
+        destination[f"{prefix}weight"] = self.weight
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        weight = state_dict.pop(f"{prefix}weight", None)
+        if weight is not None:
+            dense = weight.T if self.transposed else weight
+            state_dict[f"{prefix}values"] = self.structure.pack(dense)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def sparsify(model: PreTrainedModel, settings: SparsitySettings, seed: int) -> list[LayerReport]:
@@ -143,7 +142,7 @@ def sparsify(model: PreTrainedModel, settings: SparsitySettings, seed: int) -> l
         One report for each matrix.
 
     Raises:
-        ValueError: a matrix is no multiple of the block, or is sparse already.
+        ValueError: a matrix is sparse already.
     """
     if settings.level == 0:
         return []
@@ -157,25 +156,18 @@ def sparsify(model: PreTrainedModel, settings: SparsitySettings, seed: int) -> l
         sparse = SparseLinear.from_linear(linear, live, settings.pattern)
         if settings.rescale:
             with torch.no_grad():
-                sparse.weight.mul_(float(live.float().mean()) ** -0.5)
+                sparse.values.mul_(float(live.float().mean()) ** -0.5)
         setattr(parent, child, sparse)
         reports.append(sparse.layer_report(name))
     return reports
 
 
 def densify(model: PreTrainedModel) -> PreTrainedModel:
-    """Put dense layers back, in place: same outputs to the bit, revived weights at exactly zero."""
+    """Put dense layers back, in place: the same weights, those that come back to life at zero."""
     for _, parent, child, linear in list(_matrices(model)):
         if isinstance(linear, SparseLinear):
             setattr(parent, child, linear.to_linear())
     return model
-
-
-def enforce(model: nn.Module) -> None:
-    """Set all masked weights to zero again, after a step of an optimiser that mixes weights (Muon)."""
-    for module in model.modules():
-        if isinstance(module, SparseLinear):
-            module.enforce()
 
 
 def report(model: PreTrainedModel) -> dict[str, Any]:

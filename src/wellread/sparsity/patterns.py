@@ -10,16 +10,17 @@ from torch import Tensor
 
 from wellread import rng
 
-Pattern = Literal["unstructured", "block8", "block16"]
-BLOCK: dict[str, int] = {"unstructured": 1, "block8": 8, "block16": 16}
+Pattern = Literal["unstructured", "block4", "block8", "block16", "block32"]
+BLOCK: dict[str, int] = {"unstructured": 1, "block4": 4, "block8": 8, "block16": 16, "block32": 32}
 
 
 def mask(shape: tuple[int, int], level: float, pattern: Pattern, seed: int, name: str) -> Tensor:
     """A random mask, a pure function of its arguments.
 
     ``unstructured`` keeps exactly round((1 - level) * outputs * inputs) weights anywhere (SPDF,
-    arXiv 2303.10464).  ``block8`` and ``block16`` keep whole square blocks, the same number in every row of
-    blocks, round((1 - level) * blocks in a row) and at least one, so that no output is cut off.
+    arXiv 2303.10464).  ``block4`` ... ``block32`` keep whole square blocks, the same number in every row of
+    blocks: round((1 - level) * blocks in a row) and at least one, so that no output is cut off.  Where the
+    shape is no multiple of the block, the last row and column of blocks are cut.
 
     Args:
         shape: (outputs, inputs) of the matrix.
@@ -30,15 +31,10 @@ def mask(shape: tuple[int, int], level: float, pattern: Pattern, seed: int, name
 
     Returns:
         bool tensor of ``shape``, True where the weight lives.
-
-    Raises:
-        ValueError: the shape is no multiple of the block.
     """
     size = BLOCK[pattern]
     outputs, inputs = shape
-    if outputs % size or inputs % size:
-        raise ValueError(f"{name}: shape {outputs} x {inputs} is no multiple of {size} ({pattern})")
-    rows, columns = outputs // size, inputs // size
+    rows, columns = -(-outputs // size), -(-inputs // size)
     keys = rng.bits(seed, f"sparsity {name}", np.arange(rows * columns))
     if pattern == "unstructured":
         keys = keys[None]
@@ -51,4 +47,4 @@ def mask(shape: tuple[int, int], level: float, pattern: Pattern, seed: int, name
         first = np.argpartition(keys, live - 1, axis=1)[:, :live]
         np.put_along_axis(chosen, first, True, axis=1)
     blocks = torch.from_numpy(chosen.reshape(rows, columns))
-    return blocks.repeat_interleave(size, 0).repeat_interleave(size, 1)
+    return blocks.repeat_interleave(size, 0).repeat_interleave(size, 1)[:outputs, :inputs]

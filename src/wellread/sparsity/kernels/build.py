@@ -1,0 +1,117 @@
+"""Compile the kernels for this machine, once, into the user's cache, and load them.
+
+``python -m wellread.sparsity.kernels.build`` does it ahead of time (``make install`` calls it); otherwise the
+first sparse layer does.  Without a C++ compiler the sparse layers run on plain torch operations, and say so
+once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from wellread.corpus.registry import home
+from wellread.progress import say
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+COMPILERS = ("c++", "g++", "clang++")
+# No -ffast-math: loading a library built with it makes the whole process flush denormals to zero.
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared")
+# By the name that torch gives to what the machine can do.
+INSTRUCTIONS = {
+    "AVX512": ("-mavx512f", "-mfma", "-mprefer-vector-width=512"),
+    "AVX2": ("-mavx2", "-mfma"),
+    "portable": (),
+}
+
+
+@functools.cache
+def load() -> ctypes.CDLL | None:
+    """The library for this machine, compiled if need be; None where that is not possible.
+
+    The environment variable WELLREAD_KERNELS chooses instructions (AVX512, AVX2, portable), or "off".
+    """
+    wanted = os.environ.get("WELLREAD_KERNELS") or instructions()
+    if wanted == "off":
+        return None
+    if wanted not in INSTRUCTIONS:
+        say(f"WELLREAD_KERNELS={wanted} is not known; it can be off, {', '.join(INSTRUCTIONS)}")
+        wanted = instructions()
+    try:
+        library = ctypes.CDLL(str(compiled(wanted)))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = str(error).splitlines()[0]
+        say(f"sparse layers run on plain torch operations, which saves no time: {reason}")
+        return None
+    _share_threads(library)
+    return library
+
+
+def instructions() -> str:
+    """The widest instruction set, of those the kernels are written for, that this machine has."""
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    return capability if capability in INSTRUCTIONS else "portable"
+
+
+def compiler() -> str | None:
+    """The C++ compiler: $CXX, or the first of the usual names on the path."""
+    names = (os.environ.get("CXX"), *COMPILERS)
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def compiled(name: str, extra: tuple[str, ...] = ()) -> Path:
+    """The library for an instruction set, from the cache or compiled now.
+
+    Args:
+        name: a key of INSTRUCTIONS.
+        extra: more flags for the compiler.
+
+    Raises:
+        OSError: there is no compiler, or the cache cannot be written.
+        subprocess.CalledProcessError: the compiler failed.
+    """
+    tool = compiler()
+    flags = (*FLAGS, *INSTRUCTIONS[name], *extra)
+    key = hashlib.sha256("\0".join((SOURCE.read_text(), *flags)).encode()).hexdigest()[:16]
+    target = home() / "kernels" / f"{name.lower()}-{key}.so"
+    if target.exists():
+        return target
+    if tool is None:
+        raise OSError("there is no C++ compiler (install g++, or set CXX)")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Built aside and renamed: processes that start together each see a whole library or none.
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        made = Path(scratch) / target.name
+        command = [tool, *flags, "-o", str(made), str(SOURCE)]
+        subprocess.run(command, check=True, capture_output=True, timeout=600)
+        made.replace(target)
+    return target
+
+
+def _share_threads(library: ctypes.CDLL) -> None:
+    """Give the kernels torch's own OpenMP threads; their own would compete for the cores."""
+    import torch
+
+    folder = Path(torch.__file__).parent / "lib"
+    for path in (*sorted(folder.glob("lib*omp*.so*")), None):
+        try:
+            function = ctypes.CDLL(None if path is None else str(path)).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        library.wellread_use_pool(ctypes.cast(function, ctypes.c_void_p))
+        return
+
+
+if __name__ == "__main__":
+    found = load()
+    say(f"sparse kernels: {instructions() if found else 'none'}")
+    sys.exit(0)
