@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -181,9 +182,14 @@ def _start(job: Job, rank: int, processes: int, meeting: Path) -> subprocess.Pop
     loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     for library in ("GLOO", "NCCL") if loopback else ():
         environment.setdefault(f"{library}_SOCKET_IFNAME", loopback[0])
-    worker = subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, text=True, env=environment
-    )
+    # A worker inherits the mask: Ctrl-C is for the parent alone, which then ends the workers.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, text=True, env=environment
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     orders = {"rank": rank, "size": processes, "meeting": str(meeting), "job": job.to_json()}
     assert worker.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it died at once; _watch says so
@@ -259,10 +265,9 @@ def _end(workers: list[subprocess.Popen[str]]) -> None:
 
 def _work() -> None:
     """Do what the line on standard input says; the exit code tells the parent how it went."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends the workers
     orders = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     rank, size, meeting = orders["rank"], orders["size"], Path(orders["meeting"])
+    threading.Thread(target=_end_with_parent, args=(meeting,), daemon=True).start()
 
     from wellread.pretrain import parallel
 
@@ -286,8 +291,9 @@ def _work() -> None:
         os._exit(1)  # at once: a regular end might wait for the others
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(meeting: Path) -> None:
     sys.stdin.read()
+    shutil.rmtree(meeting, ignore_errors=True)
     os._exit(1)
 
 
