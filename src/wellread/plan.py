@@ -186,7 +186,8 @@ def _memory(settings: Recipe, reduced: bool) -> dict[str, int]:
     counted = 0
     for variant in settings.variant_names():
         model, pretrain = settings.model_for(variant), settings.pretrain_for(variant)
-        parts = flops.memory_bytes(model, settings.tokenizer.vocab_size, pretrain.optimizer)
+        vocab = settings.tokenizer.vocab_size
+        parts = flops.memory_bytes(model, vocab, pretrain.optimizer, pretrain.sparsity)
         # A gated block and attention keep about 16 numbers a token, width and layer for the backward pass.
         activations = 4 * 16 * model.layers * model.hidden * pretrain.batch_tokens // pretrain.accumulate
         counted = max(counted, sum(parts.values()) + activations)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from wellread.models import build, heads, packed
-from wellread.settings import ModelSettings
-from wellread.sparsity import flops
+from wellread.settings import ModelSettings, SparsitySettings
+from wellread.sparsity import flops, linear
 
 GPT3_XL = {"layers": 24, "hidden": 2048, "length": 2048, "vocab": 50257}
 GPT2_SMALL = {"layers": 12, "hidden": 768, "length": 2048, "vocab": 50257}
@@ -113,9 +113,23 @@ def test_memory_of_the_fixed_parts():
         "weights": 4 * total,
         "gradients": 4 * total,
         "optimizer": 8 * total,
+        "indices": 0,
     }
     matrices = 3 * flops.matrix_weights(architecture)
     assert flops.memory_bytes(architecture, stock.VOCAB, "muon")["optimizer"] == 8 * total - 4 * matrices
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "block16"])
+def test_memory_of_a_sparse_model_is_what_its_tensors_take(pattern):
+    architecture = stock.settings("llama", hidden=64, heads=4, ffn=128)
+    sparsity = SparsitySettings(level=0.75, pattern=pattern)
+    model = build.build(architecture, stock.tokenizer(), "clm", 0)
+    linear.sparsify(model, sparsity, seed=0)
+    counted = flops.memory_bytes(architecture, stock.VOCAB, sparsity=sparsity)
+    assert counted["weights"] == 4 * sum(parameter.numel() for parameter in model.parameters())
+    layers = [module for module in model.modules() if isinstance(module, linear.SparseLinear)]
+    columns = sum(layer.structure.columns.numel() for layer in layers)
+    assert counted["indices"] == (6 * columns if pattern == "unstructured" else 0)
 
 
 def test_paper_scale_is_counted_without_building():

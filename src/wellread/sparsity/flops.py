@@ -2,14 +2,14 @@
 
 A multiply-add counts as two FLOPs, a training step as three forward passes (one forward, two backward).
 Norms, activations, softmax and look-ups are left out, as in SPDF (arXiv 2303.10464).  These are accounted
-FLOPs: a masked dense matrix product takes as long as a dense one.
+FLOPs: what they are on the clock is another matter (docs/performance.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wellread.settings import ModelSettings
+from wellread.settings import ModelSettings, SparsitySettings
 
 GATED = ("modernbert", "llama")
 
@@ -124,11 +124,25 @@ def parameters(settings: ModelSettings, vocab: int) -> dict[str, int]:
     return {"total": embeddings + rest, "without_embeddings": rest}
 
 
-def memory_bytes(settings: ModelSettings, vocab: int, optimizer: str = "adamw") -> dict[str, int]:
+def memory_bytes(
+    settings: ModelSettings,
+    vocab: int,
+    optimizer: str = "adamw",
+    sparsity: SparsitySettings | None = None,
+) -> dict[str, int]:
     """Memory that stays through training in float32, by part; activations come on top.
 
-    AdamW keeps two numbers per parameter; Muon keeps one for each hidden matrix.
+    AdamW keeps two numbers per parameter; Muon keeps one for each hidden matrix.  Of a sparse matrix only the
+    living weights are kept; those of the unstructured pattern have six bytes of indices each.
     """
-    total = parameters(settings, vocab)["total"]
-    matrices = settings.layers * matrix_weights(settings) if optimizer == "muon" else 0
-    return {"weights": 4 * total, "gradients": 4 * total, "optimizer": 8 * total - 4 * matrices}
+    sparsity = sparsity or SparsitySettings()
+    matrices = settings.layers * matrix_weights(settings)
+    living = round(matrices * (1 - sparsity.level))
+    total = parameters(settings, vocab)["total"] - matrices + living
+    indexed = living if sparsity.level and sparsity.pattern == "unstructured" else 0
+    return {
+        "weights": 4 * total,
+        "gradients": 4 * total,
+        "optimizer": 8 * total - (4 * living if optimizer == "muon" else 0),
+        "indices": 6 * indexed,
+    }
