@@ -234,7 +234,7 @@ def _steps(settings: PretrainSettings, packing: Packing) -> int:
 
 def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
     settings, steps = trainer.settings, trainer.steps
-    dynamic.check(settings.sparsity, steps)
+    dynamic.check(settings.sparsity, steps, trainer.moving.values())
     checkpoints = folder / "checkpoints"
     done, offsets = _resume(trainer, checkpoints, quiet)
     log_every = -(-steps // LOGGED_STEPS)

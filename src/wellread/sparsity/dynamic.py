@@ -44,20 +44,28 @@ def share(settings: SparsitySettings, step: int, steps: int) -> float:
     return settings.drop_fraction * (1 + math.cos(math.pi * step / end)) / 2
 
 
-def check(settings: SparsitySettings, steps: int) -> None:
-    """Refuse a run that is over before its first update.
+def check(settings: SparsitySettings, steps: int, layers: Iterable[SparseLinear] = ()) -> None:
+    """Refuse dynamic sparsity that could not move a single weight.
 
     Raises:
-        RecipeError: no step of the run replaces any weight.
+        RecipeError: the run ends before the first update, or no row of blocks in the layers has two to choose
+            from.
     """
-    if settings.dynamic == "none" or settings.update_every < settings.update_until * steps:
+    if settings.dynamic == "none":
         return
-    raise RecipeError(
-        f"updates end after {settings.update_until:g} of the run's {steps} steps, before the first is due",
-        where="pretrain.sparsity.update_every",
-        fix=f"lower it (now {settings.update_every}), train longer, or set pretrain.sparsity.dynamic = "
-        '"none"',
-    )
+    if settings.update_every >= settings.update_until * steps:
+        raise RecipeError(
+            f"updates end after {settings.update_until:g} of the run's {steps} steps, before the first",
+            where="pretrain.sparsity.update_every",
+            fix=f'lower it (now {settings.update_every}), train longer, or set dynamic = "none"',
+        )
+    grids = [_grid(layer) for layer in layers]
+    if settings.pattern != "unstructured" and grids and all(grid.sum(1).max() == 1 for grid in grids):
+        raise RecipeError(
+            "every row of blocks has a single living one, which stays, so no weight can move",
+            where="pretrain.sparsity.pattern",
+            fix='choose smaller blocks, a lower level or a wider model, or set dynamic = "none"',
+        )
 
 
 def rewire(
@@ -65,10 +73,11 @@ def rewire(
 ) -> np.ndarray:
     """Which places of a grid live after an update.
 
-    In each row, of n living places about ``share`` * n die, those of the smallest magnitude (the number is
-    rounded up or down at random, so that rows with few blocks take part); then as many of all that do not
-    live, the ones that just died among them, come to life: those of the largest score.  Equals are told apart
-    at random.
+    In each row, of n living places about ``share`` * n die, those of the smallest magnitude.  The number is
+    rounded up or down at random, so that rows with few blocks take part, but one place stays alive: new ones
+    hold zero, and where outputs that are multiplied with each other (gates, queries and keys) are all zero no
+    gradient ever comes through.  Then as many of all that do not live, the ones that just died among them,
+    come to life: those of the largest score.  Equals are told apart at random.
 
     Args:
         live: (rows, places) bool; a row keeps its number of living places.
@@ -85,7 +94,7 @@ def rewire(
     places = np.arange(live.size).reshape(live.shape)
     counts = live.sum(1)
     rounding = rng.uniform(seed, f"rounding {name}", step, np.arange(len(live)))
-    dying = np.floor(share * counts + rounding).astype(np.int64)
+    dying = np.minimum(np.floor(share * counts + rounding), np.maximum(counts - 1, 0)).astype(np.int64)
     kept = _largest(magnitude, live, counts - dying, rng.bits(seed, f"drop {name}", step, places))
     grown = _largest(score, ~kept, dying, rng.bits(seed, f"regrow {name}", step, places))
     return kept | grown
