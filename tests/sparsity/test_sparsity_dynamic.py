@@ -207,6 +207,18 @@ def test_masks_are_a_function_of_seed_name_and_step():
         assert not torch.equal(after(0, "a", 100), after(*other))
 
 
+@pytest.mark.parametrize("tied", ["magnitude", "score"])
+def test_each_draw_depends_on_seed_name_and_step(tied):
+    live = np.arange(400)[None] < 100
+    distinct = np.random.default_rng(0).random((1, 400), dtype=np.float32)
+    values = {"magnitude": distinct, "score": distinct} | {tied: np.zeros_like(distinct)}
+    first = dynamic.rewire(live, **values, share=0.5, seed=0, name="a", step=1)
+    for seed, name, step in ((1, "a", 1), (0, "b", 1), (0, "a", 2)):
+        other = dynamic.rewire(live, **values, share=0.5, seed=seed, name=name, step=step)
+        # of the 50 that are drawn among equals, a few at most agree by chance
+        assert (first & other).sum() < 50 + 45 and other.sum() == 100
+
+
 def sparse_model(layout, pattern, optimizer="adamw", level=0.75):
     """A tiny language model, its optimiser and its sparse layers."""
     settings = stock.settings(layout)
