@@ -369,10 +369,18 @@ def test_watching_changes_no_bit_and_leaves_no_hook():
     assert torch.equal(gradients["layer"], first) and not layer._forward_hooks
 
 
-def test_a_layer_without_a_backward_pass_is_a_defect():
-    layers = {"layer": layer_of((48, 64), "block8")}
-    with pytest.raises(RuntimeError, match="layer"), dynamic.dense_gradients(layers):
-        layers["layer"](normal(3, 64))
+def test_a_backward_pass_that_goes_by_a_layer_is_a_defect():
+    layers = {"used": layer_of((48, 64), "block8"), "unused": layer_of((48, 64), "block8")}
+    with pytest.raises(RuntimeError, match="unused"), dynamic.dense_gradients(layers):
+        layers["used"](normal(3, 64)).sum().backward()
+
+
+def test_a_process_that_reads_nothing_adds_zeros():
+    layers = {"b": layer_of((48, 64), "block8"), "a": layer_of((37, 70), "unstructured")}
+    with dynamic.dense_gradients(layers) as gradients:
+        pass
+    assert [(name, tuple(g.shape)) for name, g in gradients.items()] == [("b", (48, 64)), ("a", (37, 70))]
+    assert not any(g.any() for g in gradients.values())
 
 
 def test_the_schedule_is_a_half_cosine_that_ends():

@@ -190,12 +190,14 @@ def dense_gradients(layers: Mapping[str, SparseLinear]) -> Iterator[dict[str, Te
         layers: by name; with none it does nothing.
 
     Returns:
-        By name the float32 (outputs, inputs) sum over all passes, there when the block has ended.
+        By name, in the order of ``layers``, the float32 (outputs, inputs) sum over all passes; zeros where a
+        process had nothing to read and no pass took place.
 
     Raises:
-        RuntimeError: a layer had no backward pass.
+        RuntimeError: a backward pass has gone by one of the layers.
     """
-    gradients: dict[str, Tensor] = {}
+    gradients = {name: torch.zeros(layer.shape, device=layer.values.device) for name, layer in layers.items()}
+    seen: set[str] = set()
 
     def watch(name: str) -> Callable[..., None]:
         def forward(_: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
@@ -203,8 +205,8 @@ def dense_gradients(layers: Mapping[str, SparseLinear]) -> Iterator[dict[str, Te
             outputs.register_hook(lambda errors: add(x.flatten(0, -2), errors.flatten(0, -2)))
 
         def add(x: Tensor, errors: Tensor) -> None:
-            product = errors.float().T @ x.float()
-            gradients[name] = gradients[name].add_(product) if name in gradients else product
+            gradients[name].addmm_(errors.float().T, x.float())
+            seen.add(name)
 
         return forward
 
@@ -214,8 +216,8 @@ def dense_gradients(layers: Mapping[str, SparseLinear]) -> Iterator[dict[str, Te
     finally:
         for handle in handles:
             handle.remove()
-    missing = layers.keys() - gradients.keys()
-    if missing:
+    missing = layers.keys() - seen
+    if seen and missing:
         raise RuntimeError(f"no gradient has come through {sorted(missing)[0]}")
 
 
