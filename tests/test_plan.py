@@ -39,6 +39,18 @@ def test_a_plan_of_a_tiny_run(tmp_path, monkeypatch):
     assert "Fix" not in planning.to_text(found)
 
 
+def test_updates_that_would_never_come_are_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "PROBE_SECONDS", 0.1)
+    recipe = write_tiny_run(tmp_path / "data")
+    text = recipe.read_text()
+    assert text.count("[pretrain.sparsity]") == 1
+    recipe.write_text(
+        text.replace("[pretrain.sparsity]", '[pretrain.sparsity]\ndynamic = "rigl"\nupdate_every = 9999')
+    )
+    found = planning.plan(str(recipe), tmp_path / "out")
+    assert [problem["where"] for problem in found["problems"]] == ["pretrain.sparsity.update_every"]
+
+
 def test_every_problem_is_found_at_once(tmp_path):
     recipe = write_tiny_run(tmp_path)
     text = recipe.read_text().replace("pubmed99n0001", "missing")

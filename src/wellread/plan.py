@@ -53,6 +53,7 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
             findings.seconds |= text.seconds
             for variant in settings.variant_names():
                 trainings[variant] = probe.pretraining(settings, variant, text, scratch, PROBE_SECONDS)
+                _check_updates(settings, variant, trainings[variant].steps, findings)
             for task in settings.tasks:
                 _add_finetuning(settings, task, sampled, text, path.parent, findings)
         models = [_model(settings, variant, trainings.get(variant)) for variant in settings.variant_names()]
@@ -106,6 +107,15 @@ def _sample(settings: Recipe, base: Path, scratch: Path, findings: Findings) -> 
     if found.total < MANY_DOCUMENTS:
         findings.notes.append(f"about {found.total:.0f} documents: too few to learn a language from")
     return found
+
+
+def _check_updates(settings: Recipe, variant: str, steps: int, findings: Findings) -> None:
+    from wellread.sparsity import dynamic
+
+    try:
+        dynamic.check(settings.pretrain_for(variant).sparsity, steps)
+    except UserError as error:
+        findings.add(error)
 
 
 def _check_tasks(settings: Recipe, base: Path, findings: Findings) -> None:

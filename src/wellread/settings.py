@@ -116,7 +116,7 @@ class ModelSettings(Settings):
 
 
 class SparsitySettings(Settings):
-    """Static random sparsity during pre-training (SPDF / MediSwift)."""
+    """Random sparsity during pre-training (SPDF / MediSwift), fixed or moving (SET, RigL)."""
 
     level: Fraction = Field(
         0.0,
@@ -127,6 +127,25 @@ class SparsitySettings(Settings):
         "unstructured", description="Single weights, or square blocks balanced per block row."
     )
     rescale: bool = Field(True, description="Scale the surviving initial weights by 1/sqrt(1 - level).")
+    dynamic: Literal["none", "set", "rigl"] = Field(
+        "none",
+        description="Let the smallest weights die now and then, and as many others come to life: random ones "
+        "(set), or those with the largest gradient (rigl).",
+    )
+    update_every: Positive = Field(100, description="Dynamic: steps between updates.")
+    drop_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.3, description="Dynamic: share of the living weights that die at the first update; falls to 0."
+    )
+    update_until: Rate = Field(0.75, description="Dynamic: share of the steps after which updates end.")
+
+    @model_validator(mode="after")
+    def _moving(self) -> SparsitySettings:
+        if self.dynamic != "none" and self.level == 0:
+            raise ValueError(
+                f'dynamic = "{self.dynamic}" moves weights only where some are zero: '
+                'set level above 0, or dynamic = "none"'
+            )
+        return self
 
 
 class PretrainSettings(Settings):

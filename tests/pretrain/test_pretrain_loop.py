@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from wellread.errors import ArtefactError, UserError
+from wellread.errors import ArtefactError, RecipeError, UserError
 from wellread.pretrain import loop
 from wellread.pretrain.parts import split
 from wellread.tokens.batch import pack
@@ -67,6 +67,52 @@ def test_masked_weights_stay_zero_to_the_end(optimizer, language, tmp_path):
         assert float((weight == 0).float().mean()) == pytest.approx(layer["level"], abs=1e-9)
     facts = json.loads((tmp_path / "run" / "pretrain.json").read_text())
     assert facts["flops"]["accounted"] < facts["flops"]["dense"]
+
+
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_moving_weights_keep_the_level_and_are_reported(method, language, tmp_path):
+    sparsity = {"level": 0.75, "pattern": "block4"}
+    moving = sparsity | {"dynamic": method, "update_every": 2}
+    language.pretrain(tmp_path / "static", sparsity=sparsity)
+    language.pretrain(tmp_path / "run", sparsity=moving, weight_decay=0.1)
+    reports = [json.loads((tmp_path / name / "sparsity.json").read_text()) for name in ("static", "run")]
+    facts = [json.loads((tmp_path / name / "pretrain.json").read_text()) for name in ("static", "run")]
+    found = reports[1].pop("dynamic")
+    assert "dynamic" not in reports[0] | facts[0] and found == facts[1]["dynamic"]
+    assert reports[0]["level"] == reports[1]["level"]
+    assert found["method"] == method and found["moved"] == sum(found["layers"].values()) > 0
+    assert set(found["layers"]) == {layer["name"] for layer in reports[1]["layers"]}
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "model")
+    weights = dict(model.base_model.named_parameters())
+    for layer in reports[1]["layers"]:
+        zeros = float((weights[layer["name"] + ".weight"] == 0).float().mean())
+        assert layer["level"] - 1e-9 <= zeros < layer["level"] + 0.05
+    # 4 of 12 steps have one dense gradient more, which is a third of a dense step's matrices
+    extra = (facts[1]["flops"]["accounted"] - facts[0]["flops"]["accounted"]) * 3 * reports[0]["level"]
+    saved = facts[0]["flops"]["dense"] - facts[0]["flops"]["accounted"]
+    assert extra / saved == pytest.approx(4 / 12 if method == "rigl" else 0, abs=0.02)
+
+
+def test_static_checkpoints_hold_no_masks_and_moving_ones_a_bit_a_block(monkeypatch, language, tmp_path):
+    saved = {}
+    monkeypatch.setattr(loop.checkpoint, "save", lambda _, step, tensors, state: saved.update(tensors))
+    sparsity = {"level": 0.75, "pattern": "block4"}
+    language.pretrain(tmp_path / "static", sparsity=sparsity, checkpoint_seconds=1e-9)
+    assert saved and not any(name.startswith(("live.", "moved.")) for name in saved)
+    static = set(saved)
+    moving = sparsity | {"dynamic": "set", "update_every": 2}
+    language.pretrain(tmp_path / "moving", sparsity=moving, checkpoint_seconds=1e-9)
+    masks = {name: tensor for name, tensor in saved.items() if name.startswith("live.")}
+    assert len(masks) == 2 * 4 and set(saved) - static == set(masks) | {
+        name.replace("live.", "moved.") for name in masks
+    }
+    assert masks["live.layers.0.attn.Wqkv"].nbytes == 96 * 32 // 4**2 // 8
+
+
+def test_a_run_too_short_for_any_update_is_refused(language, tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        language.pretrain(tmp_path / "run", sparsity={"level": 0.5, "dynamic": "rigl"})
+    assert caught.value.where == "pretrain.sparsity.update_every"
 
 
 def test_accumulation_changes_rounding_only(language, tmp_path):

@@ -38,6 +38,9 @@ def run(group, language, folder, model, settings):
     [
         (2, {}, {}),
         (3, {}, {"sparsity": {"level": 0.75}, "accumulate": 2}),
+        (2, {}, {"sparsity": {"level": 0.75, "pattern": "block4", "dynamic": "rigl", "update_every": 5}}),
+        (2, {}, {"sparsity": {"level": 0.75, "pattern": "block4", "dynamic": "set", "update_every": 5}}),
+        (3, {}, {"sparsity": {"level": 0.75, "dynamic": "rigl", "update_every": 5}}),
         (2, {"layout": "bert"}, {"optimizer": "muon", "precision": "fp32"}),
     ],
 )

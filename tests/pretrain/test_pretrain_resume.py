@@ -49,6 +49,11 @@ VARIANTS = {
     "adamw": {},
     "sparse": {"sparsity": {"level": 0.75, "pattern": "block8"}},
     "muon": {"optimizer": "muon", "sparsity": {"level": 0.5}},
+    "rigl": {
+        "accumulate": 2,
+        "sparsity": {"level": 0.75, "pattern": "block8", "dynamic": "rigl", "update_every": 2},
+    },
+    "set": {"optimizer": "muon", "sparsity": {"level": 0.5, "dynamic": "set", "update_every": 1}},
     "accumulate": {"accumulate": 3, "whole_word": True},
     "dropout": {"model": {"dropout": 0.1}},
 }

@@ -148,6 +148,18 @@ def test_hostile_names_stay_text(tmp_path):
     assert HOSTILE in tree.text_content()
 
 
+def test_moving_sparsity_is_named(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    sparse = [
+        (path, facts)
+        for path in sorted((tmp_path / "run" / "stages" / "pretrain").glob("*/pretrain.json"))
+        if (facts := files.read_json(path))["sparsity"]
+    ]
+    assert sparse and "RigL" not in page.render(gather(tmp_path / "run"))
+    files.write_json(sparse[0][0], sparse[0][1] | {"dynamic": {"method": "rigl", "moved": 9, "layers": {}}})
+    assert "moving (RigL)" in page.render(gather(tmp_path / "run"))
+
+
 def test_without_tasks(tmp_path):
     shown = page.render(gather(fake_run.make(tmp_path / "run", tasks=())))
     assert_whole(shown)

@@ -41,8 +41,9 @@ from wellread.pretrain.validation import HeldOut, held_out
 from wellread.progress import Progress, say
 from wellread.schedules.learning_rate import warmup_stable_decay
 from wellread.settings import ModelSettings, PretrainSettings
-from wellread.sparsity import linear
+from wellread.sparsity import dynamic, linear
 from wellread.sparsity.flops import step_flops
+from wellread.sparsity.linear import SparseLinear
 from wellread.tokens import tokenizer as tokenizers
 from wellread.tokens.batch import PackedBatch
 from wellread.tokens.packing import Packing, plan
@@ -86,6 +87,7 @@ class Trainer:
     steps: int
     device: torch.device
     sparsity: float  # the share of zeros that the masks really have; blocks may not divide evenly
+    moving: dict[str, SparseLinear]  # the layers whose weights move; none where sparsity is static
     group: Group
     reducer: Reducer
 
@@ -167,6 +169,7 @@ def make_trainer(
         steps=steps,
         device=device,
         sparsity=linear.report(model)["level"],
+        moving=linear.sparse_layers(model) if settings.sparsity.dynamic != "none" else {},
         group=group,
         reducer=Reducer(model.parameters(), group),
     )
@@ -191,14 +194,21 @@ def take_step(
     settings, optimizer = trainer.settings, trainer.optimizer
     lengths = batch.lengths if lengths is None else lengths
     optimizer.zero_grad()
-    total, count = _gradients(trainer, batch, epoch, done.step)
+    share = dynamic.share(settings.sparsity, done.step + 1, trainer.steps)
+    watched = trainer.moving if share and settings.sparsity.dynamic == "rigl" else {}
+    with dynamic.dense_gradients(watched) as gradients:
+        total, count = _gradients(trainer, batch, epoch, done.step)
+    trainer.group.sum_tensors(gradients)
     norm = optimizer.clip()
     _check_finite(total, norm, done.step + 1, settings)
     factor = warmup_stable_decay(done.step, trainer.steps, settings.warmup, settings.decay)
     optimizer.step(factor)
+    if share:
+        dynamic.update(trainer.moving, gradients, share, trainer.seed, done.step + 1, optimizer.moments)
 
     vocab = trainer.model.config.vocab_size
-    dense, accounted = step_flops(trainer.model_settings, vocab, lengths, count, trainer.sparsity)
+    level = trainer.sparsity - bool(watched) / 3  # a dense gradient more: one of three passes
+    dense, accounted = step_flops(trainer.model_settings, vocab, lengths, count, level)
     done.step += 1
     done.tokens += sum(lengths)
     done.dense_flops += dense
@@ -257,6 +267,7 @@ def _steps(settings: PretrainSettings, packing: Packing) -> int:
 
 def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
     settings, steps, main = trainer.settings, trainer.steps, trainer.group.main
+    dynamic.check(settings.sparsity, steps, trainer.moving.values())
     checkpoints = folder / "checkpoints"
     with trainer.group.main_first():
         done, offsets = _resume(trainer, checkpoints, quiet)
@@ -287,6 +298,7 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
             due = time.monotonic() - saved >= settings.checkpoint_seconds
             if main and due and done.step < steps:
                 tensors = model_tensors(trainer.model) | trainer.optimizer.state()
+                tensors |= dynamic.state(trainer.moving)
                 state = {"done": asdict(done), "offsets": logs.offsets(), "run": _identity(trainer)}
                 checkpoint.save(checkpoints, done.step, tensors, state)
                 saved = time.monotonic()
@@ -338,6 +350,7 @@ def _resume(trainer: Trainer, checkpoints: Path, quiet: bool) -> tuple[Done, dic
         for name, tensor in model_tensors(trainer.model).items():
             tensor.copy_(tensors[name])
     trainer.optimizer.load(tensors)
+    dynamic.load(trainer.moving, tensors)
     done = Done(**state["done"])
     if not quiet:
         say(f"pretrain: going on after step {done.step} of {trainer.steps}")
@@ -347,7 +360,8 @@ def _resume(trainer: Trainer, checkpoints: Path, quiet: bool) -> tuple[Done, dic
 def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write the results, pretrain.json last."""
     settings, model_settings = trainer.settings, trainer.model_settings
-    files.write_json(folder / "sparsity.json", linear.report(trainer.model))
+    moved = dynamic.report(trainer.moving, settings.sparsity) if trainer.moving else {}
+    files.write_json(folder / "sparsity.json", linear.report(trainer.model) | moved)
     shutil.rmtree(folder / "model", ignore_errors=True)
     model = packed.disable(linear.densify(trainer.model)).eval()
     build.save(model, tokenizer, folder / "model")
@@ -366,6 +380,7 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
             "parameters_without_embeddings": without_embeddings,
             "sparsity": settings.sparsity.level,
             "pattern": settings.sparsity.pattern,
+            **moved,
             "flops": {"dense": done.dense_flops, "accounted": done.accounted_flops},
             "loss": done.validation_loss,
             "max_length": model_settings.max_length,
@@ -376,11 +391,14 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
 
 def _identity(trainer: Trainer) -> str:
     """A hash of all that decides the bits of a run; when checkpoints are made does not."""
+    unused: dict[str, Any] = {"checkpoint_seconds": True}
+    if trainer.settings.sparsity.dynamic == "none":
+        unused["sparsity"] = {"dynamic", "update_every", "drop_fraction", "update_until"}
     return files.sha256_bytes(
         files.canonical_json(
             {
                 "model": trainer.model_settings.model_dump(mode="json"),
-                "pretrain": trainer.settings.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+                "pretrain": trainer.settings.model_dump(mode="json", exclude=unused),
                 "seed": trainer.seed,
                 "steps": trainer.steps,
             }

@@ -77,6 +77,12 @@ class Optimizer:
             parameter.mul_(1 - rate * self.settings.weight_decay)
             parameter.add_(update, alpha=-rate * max(1.0, outputs / inputs) ** 0.5)
 
+    def moments(self, parameter: nn.Parameter) -> list[Tensor]:
+        """What is kept for each single weight of a parameter: tensors of its shape, none before a step."""
+        momentum = [kept for name, kept in self.momentum.items() if self.parameters[name] is parameter]
+        adamw = self.adamw.state.get(parameter, {})
+        return momentum + [kept for key, kept in adamw.items() if key != "step"]
+
     def state(self) -> dict[str, Tensor]:
         """All that a continued run needs, by name."""
         tensors = {f"momentum.{name}": tensor for name, tensor in self.momentum.items()}

@@ -64,6 +64,13 @@ class Group:
 
         return wait
 
+    def sum_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Add up tensors of the same names and shapes over all processes, in place."""
+        if self.size > 1:
+            with lost_peer():
+                for name in tensors:
+                    dist.all_reduce(tensors[name])
+
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
         """Rank 0 goes through the block before the others enter it, so that they find its files."""

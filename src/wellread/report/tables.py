@@ -79,7 +79,9 @@ def _sparsity_words(variant: Variant) -> str:
     if not variant.sparse:
         return "dense"
     pattern = variant.facts.get("pattern", "")
-    return f"{numbers.percent(variant.facts['sparsity'])}, {words.PATTERNS.get(pattern, pattern)}"
+    method = variant.facts.get("dynamic", {}).get("method")
+    moving = f", moving ({words.DYNAMIC[method]})" if method else ""
+    return f"{numbers.percent(variant.facts['sparsity'])}, {words.PATTERNS.get(pattern, pattern)}{moving}"
 
 
 def _objective(variant: Variant) -> str:

@@ -11,6 +11,7 @@ from wellread.report.results import Score
 OUTCOME = {1: "above", 0: "not separable from", -1: "below"}
 LAYOUTS = {"modernbert": "ModernBERT", "bert": "BERT", "llama": "Llama", "gpt2": "GPT-2"}
 PATTERNS = {"unstructured": "unstructured", "block8": "8×8 blocks", "block16": "16×16 blocks"}
+DYNAMIC = {"set": "SET", "rigl": "RigL"}
 
 
 @dataclass(frozen=True)

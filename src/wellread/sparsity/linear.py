@@ -34,7 +34,8 @@ class SparseLinear(nn.Module):
     """``nn.Linear`` (or GPT-2's ``Conv1D``) of whose weight only the living part is stored and trained.
 
     Gradients and the optimiser's state are as small as the weight.  The state dict is a dense layer's, zeros
-    filled in; where the weights live is no part of it, being a pure function of the run's seed.
+    filled in; where the weights live is no part of it, being a pure function of the run's seed (where dynamic
+    sparsity moves them, checkpoints hold it apart).
 
     Attributes:
         values: the living weights, packed (see :mod:`wellread.sparsity.structure`).
@@ -42,6 +43,7 @@ class SparseLinear(nn.Module):
         structure: where the living weights are, as (outputs, inputs).
         pattern: name of the mask's pattern.
         transposed: whether the dense layer's weight is (inputs, outputs), as in ``Conv1D``.
+        moved: how many weights dynamic sparsity has brought to life so far.
     """
 
     values: nn.Parameter
@@ -61,6 +63,7 @@ class SparseLinear(nn.Module):
         self.structure = structure
         self.pattern = pattern
         self.transposed = transposed
+        self.moved = 0
 
     @classmethod
     def from_linear(cls, linear: Any, live: Tensor, pattern: Pattern) -> SparseLinear:
@@ -170,13 +173,17 @@ def densify(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+def sparse_layers(model: PreTrainedModel) -> dict[str, SparseLinear]:
+    """All sparse layers, by name from the base model on."""
+    return {name: layer for name, _, _, layer in _matrices(model) if isinstance(layer, SparseLinear)}
+
+
 def report(model: PreTrainedModel) -> dict[str, Any]:
     """The content of sparsity.json: level over all matrices, pattern, and each matrix."""
     layers, pattern = [], "dense"
-    for name, _, _, linear in _matrices(model):
-        if isinstance(linear, SparseLinear):
-            layers.append(linear.layer_report(name))
-            pattern = linear.pattern
+    for name, layer in sparse_layers(model).items():
+        layers.append(layer.layer_report(name))
+        pattern = layer.pattern
     weights = [layer.shape[0] * layer.shape[1] for layer in layers]
     zeros = sum(layer.level * size for layer, size in zip(layers, weights, strict=True))
     return {

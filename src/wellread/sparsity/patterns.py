@@ -46,5 +46,9 @@ def mask(shape: tuple[int, int], level: float, pattern: Pattern, seed: int, name
     if live:
         first = np.argpartition(keys, live - 1, axis=1)[:, :live]
         np.put_along_axis(chosen, first, True, axis=1)
-    blocks = torch.from_numpy(chosen.reshape(rows, columns))
-    return blocks.repeat_interleave(size, 0).repeat_interleave(size, 1)[:outputs, :inputs]
+    return spread(torch.from_numpy(chosen.reshape(rows, columns)), size, shape)
+
+
+def spread(grid: Tensor, block: int, shape: tuple[int, int]) -> Tensor:
+    """One place for each block -> one for each weight of a matrix of ``shape``, where the last are cut."""
+    return grid.repeat_interleave(block, 0).repeat_interleave(block, 1)[: shape[0], : shape[1]]
