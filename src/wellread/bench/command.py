@@ -11,16 +11,17 @@ import typer
 from wellread.errors import UserError
 from wellread.progress import say
 
+LINEARS = "384x384,384x1536,1536x384,768x768"
 bench = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 
 
 @bench.command("train")
 def train(
     only: Annotated[str | None, typer.Option(help="Some of layers,steps,trainer,memory.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few repetitions, short steps.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One thread, few pairs, short steps.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Peak memory too (takes some GB).")] = False,
     threads: Annotated[str | None, typer.Option(help="Threads, each in turn; default 1,2.")] = None,
-    linear: Annotated[str | None, typer.Option(help="Layers, inputs x outputs: 384x1536,768x768.")] = None,
+    linear: Annotated[str, typer.Option(help="Layers, inputs x outputs.")] = LINEARS,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a layer's call; default 4096.")] = None,
     shape: Annotated[str, typer.Option(help="Model, layers x width.")] = "6x384",
     vocabulary: Annotated[
@@ -50,10 +51,12 @@ def train(
         what = "a run has its own vocabulary"
         raise UserError(what, where="--vocabulary", fix="leave out this or --tokens-from")
     usual = reading.QUICK_ROUNDS if quick else reading.ROUNDS
+    if threads is None and quick:
+        threads = "1"
     chosen = reading.Options(
         parts=reading.read_parts(only, memory),
         threads=reading.read_threads(threads, cores()),
-        linears=reading.read_linears(linear) if linear else reading.LINEARS,
+        linears=reading.read_linears(linear),
         linear_tokens=tokens or (2048 if quick else 4096),
         shape=reading.read_shape(shape, "--shape"),
         vocabulary=vocabulary or 16384,

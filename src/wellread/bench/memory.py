@@ -16,6 +16,7 @@ from wellread.bench.data import Data, load
 from wellread.bench.measure import Record, record
 from wellread.bench.options import Options
 from wellread.bench.steps import DENSE, Variant, described, packed_step, shape_name
+from wellread.errors import UserError
 
 VARIANTS: tuple[Variant, ...] = (("block16", 0.75),)
 STEPS = 3
@@ -69,7 +70,11 @@ def _records(
 
 
 def _measured(options: Options, data: Data, tokens: int, variant: Variant, threads: int) -> dict[str, float]:
-    """{"process", "training": bytes, "zeros": share}, by a fresh process."""
+    """{"process", "training": bytes, "zeros": share}, by a fresh process.
+
+    Raises:
+        UserError: the process failed or was killed.
+    """
     wanted = {
         "tokens": str(data.tokens),
         "tokenizer": str(data.tokenizer_folder),
@@ -81,7 +86,11 @@ def _measured(options: Options, data: Data, tokens: int, variant: Variant, threa
     command = [sys.executable, "-m", __name__, json.dumps(wanted)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise MemoryError(f"the process that measures memory ended with {done.returncode}")
+        raise UserError(
+            f"the process that measures memory ended with code {done.returncode}",
+            where="--memory-shape, --memory-tokens",
+            fix="look at what it said; where it was killed, choose a smaller model or shorter steps",
+        )
     return json.loads(done.stdout)
 
 

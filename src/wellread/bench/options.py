@@ -12,11 +12,10 @@ from wellread.settings import ModelSettings
 
 PARTS = ("layers", "steps", "trainer", "memory")
 USUAL = ("layers", "steps", "trainer")
-LINEARS = ((384, 384), (384, 1536), (1536, 384), (768, 768))
 HEAD = 64  # width of an attention head
 # Counted pairs of each part, without and with --quick.
 ROUNDS = {"layers": 20, "steps": 15, "trainer": 10}
-QUICK_ROUNDS = {"layers": 3, "steps": 3, "trainer": 3}
+QUICK_ROUNDS = {"layers": 3, "steps": 2, "trainer": 2}
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Options:
 
     parts: tuple[str, ...] = USUAL
     threads: tuple[int, ...] = (1,)
-    linears: tuple[tuple[int, int], ...] = LINEARS
+    linears: tuple[tuple[int, int], ...] = ((384, 384),)
     linear_tokens: int = 4096
     shape: tuple[int, int] = (6, 384)
     vocabulary: int = 16384
