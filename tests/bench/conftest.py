@@ -11,6 +11,7 @@ from wellread.bench.options import Options
 def small(monkeypatch):
     monkeypatch.setattr(machine, "SIZES", (32,))
     monkeypatch.setattr(machine, "COPIED_FLOATS", 1 << 10)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # figures are of the CPU
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -30,6 +30,12 @@ def check_schema(records):
             assert min(one["seconds"], one["tokens_per_second"], one["ratio_of_totals"]) > 0
 
 
+def test_a_gpu_is_refused(tiny_options, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES"):
+        run.run(tiny_options)
+
+
 def test_everything_in_one_run(tiny_options, tiny_data, monkeypatch):
     monkeypatch.setattr(data, "prepare", lambda *_: tiny_data)
     before = torch.get_num_threads()
