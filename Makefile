@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart install test lint docs clean
+.PHONY: quickstart install test sanitize lint docs clean
 
 quickstart: install
 	$(BIN)/wellread data get pubmed-sample
@@ -26,6 +26,14 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The kernels' tests under the address and undefined-behaviour sanitizers; they stop at the first finding.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1
+
+sanitize: $(VENV)/.installed-test
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 WELLREAD_KERNEL_FLAGS="$(SANITIZE)" \
+	$(BIN)/python -m pytest tests/sparsity/test_sparsity_product.py -p no:cacheprovider
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from typing import Any
 from wellread import __version__, files, pipeline, recipe
 from wellread import stages as engine
 from wellread.errors import ArtefactError, UserError
+from wellread.pretrain import processes as workers
 from wellread.progress import say
 
 # Copies of stages' files at the top of the run folder, where people look first.
@@ -32,6 +33,7 @@ def run(
     until: str | None = None,
     allow_overlap: bool = False,
     quiet: bool = False,
+    processes: int | None = None,
 ) -> Run:
     """Build everything in a recipe that is not up to date, and continue what was interrupted.
 
@@ -41,24 +43,33 @@ def run(
         until: last kind of stage to build (one of ``wellread.pipeline.KINDS``); default all.
         allow_overlap: pre-train on documents that stand in a task's dev or test set; the report says so.
         quiet: print no progress.
+        processes: that share the pre-training; default 1, or as many as ``torchrun`` has started (each of
+            them makes this call, and rank 0 does all the other work).
 
     Returns:
         The run, for predictions and scores.
 
     Raises:
-        UserError: bad recipe, bad data, or no room; what is finished stays, and the same call continues.
+        UserError: bad recipe, bad data, no room, or a process died; what is finished stays, and the same
+            call continues.
     """
     path = find_recipe(recipe_path)
     settings = recipe.load(path)
     folder = Path(out) if out else Path("runs") / settings.name
     began = time.time()
+    count = processes if processes is not None else workers.launched() or 1
+    workers.check(count, settings.threads)
+    if workers.helper():
+        workers.help_out()
+        return Run(folder)
     use_threads(settings.threads)
-    context = pipeline.Context(settings, path.parent, folder, allow_overlap, quiet)
-    with engine.locked(folder):
+    context = pipeline.Context(settings, path.parent, folder, allow_overlap, quiet, count)
+    with workers.gathered(), engine.locked(folder):
         recorded = _record(path, settings, folder)
         outcome = engine.execute(pipeline.stages(context, until), folder, quiet=quiet)
         if outcome.built:
-            recorded |= {"seconds": round(time.time() - began, 1), "built": outcome.built}
+            seconds = round(time.time() - began, 1)
+            recorded |= {"seconds": seconds, "built": outcome.built, "processes": count}
             files.write_json(folder / "run.json", recorded)
         _publish(folder)
     if not quiet:

@@ -35,6 +35,9 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder, for instance ru
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+Processes = Annotated[
+    int | None, typer.Option("--processes", help="Processes that share each pre-training; default 1.")
+]
 AllowOverlap = Annotated[
     bool,
     typer.Option("--allow-overlap", help="Pre-train on documents of a task's dev or test set all the same."),
@@ -56,12 +59,19 @@ def _options(
 
 @app.command()
 def run(
-    recipe: RecipeArgument, out: Out = None, allow_overlap: AllowOverlap = False, quiet: Quiet = False
+    recipe: RecipeArgument,
+    out: Out = None,
+    allow_overlap: AllowOverlap = False,
+    quiet: Quiet = False,
+    processes: Processes = None,
 ) -> None:
     """Build everything in a recipe that is not up to date; continue what was interrupted."""
     from wellread.api import run as build
+    from wellread.pretrain.processes import helper
 
-    done = build(recipe, out=out, allow_overlap=allow_overlap, quiet=quiet)
+    done = build(recipe, out=out, allow_overlap=allow_overlap, quiet=quiet, processes=processes)
+    if helper():
+        return
     print(done.report)
     task = next(iter(done.recipe.tasks), None)
     if task:
@@ -107,11 +117,20 @@ def recipes() -> None:
 
 def _until(kind: str) -> Any:
     def command(
-        recipe: RecipeArgument, out: Out = None, allow_overlap: AllowOverlap = False, quiet: Quiet = False
+        recipe: RecipeArgument,
+        out: Out = None,
+        allow_overlap: AllowOverlap = False,
+        quiet: Quiet = False,
+        processes: Processes = None,
     ) -> None:
         from wellread.api import run as build
+        from wellread.pretrain.processes import helper
 
-        done = build(recipe, out=out, until=kind, allow_overlap=allow_overlap, quiet=quiet)
+        done = build(
+            recipe, out=out, until=kind, allow_overlap=allow_overlap, quiet=quiet, processes=processes
+        )
+        if helper():
+            return
         print(done.folder)
         say(f"Next: `wellread run {recipe}` does the rest.")
 

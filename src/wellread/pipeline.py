@@ -42,6 +42,7 @@ class Context:
     run: Path
     allow_overlap: bool = False
     quiet: bool = False
+    processes: int = 1  # that share each pre-training; no part of what a stage is
 
     def folder(self, name: str) -> Path:
         """Where the stage of this name leaves its result."""
@@ -195,9 +196,9 @@ def _pretrain(context: Context, variant: str) -> Stage:
     model, settings = recipe.model_for(variant), recipe.pretrain_for(variant)
 
     def build(folder: Path) -> None:
-        from wellread.pretrain.loop import pretrain
+        from wellread.pretrain import processes
 
-        pretrain(
+        job = processes.Job(
             model,
             settings,
             tokens=context.folder("tokens"),
@@ -205,7 +206,9 @@ def _pretrain(context: Context, variant: str) -> Stage:
             folder=folder,
             seed=recipe.seed,
             quiet=context.quiet,
+            threads=recipe.threads,
         )
+        processes.run(job, context.processes)
 
     return Stage(
         name=f"pretrain/{variant}",
@@ -219,7 +222,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
         files=tuple(sorted(Path(context.base, model.start).rglob("*.safetensors"))) if model.start else (),
         code=(
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
-            *("tokens/store", "tokens/packing", "tokens/batch", "rng"),
+            *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
         ),
     )
 

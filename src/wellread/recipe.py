@@ -38,7 +38,9 @@ class Recipe(Settings):
     description: str = Field("", description="A sentence for the report.")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of everything but fine-tuning.")
     threads: Positive | None = Field(
-        None, description="CPU threads; default all. Results depend on it in the last bits."
+        None,
+        description="CPU threads, in pre-training for each process; default all cores, shared out over the "
+        "processes. Results depend on it in the last bits.",
     )
     corpus: CorpusSettings = Field(description="Raw text.")
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings, description="Tokenizer.")

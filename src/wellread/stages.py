@@ -192,8 +192,8 @@ def _no_space_is_an_error(final: Path) -> Iterator[None]:
 class Costs:
     """Writes what a stage cost: seconds (interrupted attempts included) and peak memory.
 
-    A thread looks at the process's resident memory and notes the time spent, so that a killed attempt is
-    counted up to its last second.
+    A thread looks at the resident memory, every second also that of processes started from here, and notes
+    the time spent, so that a killed attempt is counted up to its last second.
     """
 
     def __init__(self, path: Path) -> None:
@@ -221,8 +221,10 @@ class Costs:
         process = psutil.Process()
         ticks = 0
         while not self._stop.wait(0.05):
-            self.peak = max(self.peak, process.memory_info().rss)
             ticks += 1
+            children = process.children(recursive=True) if ticks % 20 == 0 else []
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.peak = max(self.peak, sum(p.memory_info().rss for p in (process, *children)))
             if ticks % 40 == 0:
                 self._note()
 

@@ -1,11 +1,13 @@
 """The padded baseline: a real Trainer's run, in alternation with our steps."""
 
 import pytest
+import torch
 
 pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
 
-from wellread.bench import measure, trainer
+from wellread.bench import data, measure, steps, trainer
 from wellread.bench.measure import Timing
+from wellread.pretrain import loop
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,18 @@ def test_an_epoch_of_the_trainer_has_the_tokens_of_an_epoch_of_ours(tiny_data):
     mean = sum(len(row["input_ids"]) for row in rows) / len(rows)
     per_step = tiny_data.packing.mean_tokens_per_step
     assert abs(trainer.batch_sequences(tiny_data) * mean - per_step) <= mean / 2
+
+
+def test_the_models_begin_with_the_same_weights_and_the_trainers_is_untouched(tiny_options, tiny_data):
+    model = tiny_options.model((1, 32))
+    stock = trainer.stock_model(tiny_data, model)
+    settings = steps.pretrain_settings(1024, trainer.DENSE)
+    packed = loop.make_trainer(model, settings, tiny_data.tokenizer, 10, data.SEED).model
+    torch.testing.assert_close(stock.state_dict(), packed.state_dict(), rtol=0, atol=0)
+    assert stock.config._attn_implementation == "sdpa"
+    homes = {type(module).__module__.split(".")[0] for module in stock.modules()}
+    assert homes == {"torch", "transformers"}
+    assert not [name for module in stock.modules() for name in vars(module) if name == "forward"]
 
 
 def test_our_time_is_not_the_trainers(tiny_options, tiny_data, tmp_path, monkeypatch):

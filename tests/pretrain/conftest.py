@@ -10,6 +10,7 @@ import torch
 
 from wellread import files
 from wellread.pretrain.loop import pretrain
+from wellread.pretrain.parallel import SOLO
 from wellread.settings import ModelSettings, PretrainSettings, TokenizerSettings
 from wellread.tokens import store, tokenizer
 
@@ -34,7 +35,7 @@ class Language:
     tokens: Path
     tokenizer: Path
 
-    def pretrain(self, folder, model=None, seed=0, **settings):
+    def pretrain(self, folder, model=None, seed=0, group=SOLO, **settings):
         """A tiny pre-training run into ``folder``."""
         folder.mkdir(exist_ok=True)
         pretrain(
@@ -45,6 +46,7 @@ class Language:
             folder=folder,
             seed=seed,
             quiet=True,
+            group=group,
         )
 
 

@@ -13,7 +13,7 @@ from wellread.api import open_run
 from wellread.bench.options import Options
 from wellread.stages import stage_folder
 from wellread.tokens import store, tokenizer
-from wellread.tokens.packing import Packing, assemble, plan
+from wellread.tokens.packing import Packing, plan
 
 # Tokens of a document, special tokens not counted, at these shares of the documents: measured on the 28,580
 # training documents of the quickstart (title and abstract, PubMed sample, WordPiece of 8,192; mean 295.3).
@@ -37,11 +37,9 @@ class Data:
     def samples(self) -> list[list[int]]:
         """Every sequence, special tokens included: the same that the packed steps are made of."""
         packing = self.packing
-        found = []
-        for number in range(packing.n_samples):
-            one = assemble(packing.store, packing.sample_starts, packing.sample_lengths, np.array([number]))
-            found.append(one.input_ids.tolist())
-        return found
+        return [
+            packing.assemble(np.array([number])).input_ids.tolist() for number in range(packing.n_samples)
+        ]
 
 
 def prepare(options: Options, scratch: Path) -> Data:

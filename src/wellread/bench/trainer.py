@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from transformers import (
     DataCollatorForLanguageModeling,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
@@ -145,7 +146,7 @@ class PaddedRun(TrainerCallback):
         trainer = _Sampled(
             counted,
             before,
-            model=build.build(self._model, self._data.tokenizer, "mlm", rng.derive(SEED, "weights")),
+            model=stock_model(self._data, self._model),
             args=arguments,
             data_collator=self.counter,
             train_dataset=rows(self._data),
@@ -197,6 +198,11 @@ def spread(order: Iterable[int], size: int, counted: int, before: int) -> list[i
     places = np.arange(counted) * whole // counted
     chosen = [*np.resize(places, before), *places]
     return [sample for place in chosen for sample in samples[place * size : (place + 1) * size]]
+
+
+def stock_model(data: Data, model: ModelSettings) -> PreTrainedModel:
+    """The model of transformers as it is, with the first weights that our steps begin with."""
+    return build.build(model, data.tokenizer, "mlm", rng.derive(SEED, "weights"))
 
 
 def collator(tokenizer: PreTrainedTokenizerBase, mask_rate: float) -> Any:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from wellread.models.fused import fuse, unfuse
 from wellread.tokens.batch import PackedBatch
 
 NAME = "wellread_packed"
@@ -27,13 +28,13 @@ LONG = 8  # a sequence is long for a local layer from so many times the window's
 def enable(model: PreTrainedModel) -> PreTrainedModel:
     """Switch a stock model to packed attention, in place; it then wants :func:`hidden_states`."""
     model.set_attn_implementation(NAME)
-    return model
+    return fuse(model)
 
 
 def disable(model: PreTrainedModel) -> PreTrainedModel:
     """Switch a model back to the stock attention (SDPA) on padded batches, in place."""
     model.set_attn_implementation("sdpa")
-    return model
+    return unfuse(model)
 
 
 def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:

@@ -14,13 +14,15 @@ class Logs:
     """Some log files of one folder, open for appending.  Use as a context manager.
 
     Args:
-        folder: where they lie.
+        folder: where they lie; None keeps nothing (a process of a group that another one writes for).
         names: of the files.
         offsets: length in bytes that each is cut to first; 0 where none is given.
     """
 
-    def __init__(self, folder: Path, names: tuple[str, ...], offsets: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path | None, names: tuple[str, ...], offsets: Mapping[str, int]) -> None:
         self._streams: dict[str, BinaryIO] = {}
+        if folder is None:
+            return
         for name in names:
             stream = open(folder / name, "ab")  # noqa: SIM115 (closed in __exit__)
             stream.truncate(offsets.get(name, 0))
@@ -30,7 +32,8 @@ class Logs:
     def write(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one line."""
         line = json.dumps(record, allow_nan=False, separators=(", ", ": "))
-        self._streams[name].write(line.encode() + b"\n")
+        if self._streams:
+            self._streams[name].write(line.encode() + b"\n")
 
     def offsets(self) -> dict[str, int]:
         """Flush all to the disk and say how long each is, in bytes."""

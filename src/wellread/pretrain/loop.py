@@ -1,7 +1,8 @@
 """Pre-training: from a token store to a stock checkpoint, resumable at any moment to the same bits.
 
 The state of a run is its step: batches and masks are pure functions of it.  A checkpoint adds what the steps
-so far have made: weights, optimiser state, counters, and how far the logs are written.
+so far have made: weights, optimiser state, counters, and how far the logs are written.  Several processes may
+share the work (parallel.py); rank 0 then writes for all.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from wellread import files, rng
 from wellread.errors import ArtefactError, UserError
 from wellread.models import build, packed
 from wellread.objectives.prediction import loss, score
-from wellread.pretrain import checkpoint
+from wellread.pretrain import checkpoint, shares
 from wellread.pretrain.logs import Logs
 from wellread.pretrain.optimizer import Optimizer
+from wellread.pretrain.parallel import SOLO, Group, Reducer
 from wellread.pretrain.parts import (
     Objective,
     autocast,
@@ -84,6 +86,8 @@ class Trainer:
     steps: int
     device: torch.device
     sparsity: float  # the share of zeros that the masks really have; blocks may not divide evenly
+    group: Group
+    reducer: Reducer
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def pretrain(
     folder: Path,
     seed: int,
     quiet: bool = False,
+    group: Group = SOLO,
 ) -> None:
     """Pre-train a model, or go on where an interrupted attempt stopped.
 
@@ -114,18 +119,27 @@ def pretrain(
         folder: filled with model/, pretrain.json, sparsity.json and the logs; holds checkpoints meanwhile.
         seed: of weights, masks, order and dropout.
         quiet: say nothing.
+        group: the processes that all make this call and share its work.
 
     Raises:
-        UserError: the loss or the gradient is not finite any more, or the disk is full.
+        UserError: the loss or the gradient is not finite any more, the disk is full, or a process of the
+            group is gone.
+        RecipeError: the steps have fewer samples than there are processes.
         ArtefactError: the tokenizer, a store or the start checkpoint is damaged or does not fit.
     """
     if not (folder / "pretrain.json").exists():
         loaded = tokenizers.load(tokenizer)
         with deterministic():
-            data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
-            trainer = make_trainer(model_settings, settings, loaded, _steps(settings, data.train), seed)
-            done = _train(trainer, data, folder, quiet)
-            _finish(trainer, done, loaded, folder)
+            with group.main_first():
+                data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
+            shares.check(data.train, group)
+            steps = _steps(settings, data.train)
+            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group)
+            done = _train(trainer, data, folder, quiet or not group.main)
+            if group.main:
+                _finish(trainer, done, loaded, folder)
+    if not group.main:
+        return
     # Written last, pretrain.json says that all results stand; what follows may be cut short.
     for leftover in ("checkpoints", "scratch"):
         shutil.rmtree(folder / leftover, ignore_errors=True)
@@ -137,6 +151,7 @@ def make_trainer(
     tokenizer: PreTrainedTokenizerBase,
     steps: int,
     seed: int,
+    group: Group = SOLO,
 ) -> Trainer:
     """Model, optimiser and objective before the first step, on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -152,37 +167,40 @@ def make_trainer(
         steps=steps,
         device=device,
         sparsity=linear.report(model)["level"],
+        group=group,
+        reducer=Reducer(model.parameters(), group),
     )
 
 
-def take_step(trainer: Trainer, batch: PackedBatch, epoch: int, done: Done) -> dict[str, Any]:
+def take_step(
+    trainer: Trainer, batch: PackedBatch, epoch: int, done: Done, lengths: list[int] | None = None
+) -> dict[str, Any]:
     """One optimiser step; counts it in ``done`` and returns its line of the log.
+
+    Args:
+        trainer: what is trained.
+        batch: the samples of the step that this process reads.
+        epoch: chooses the masks.
+        done: counters.
+        lengths: of all samples of the step, in tokens; default those of ``batch``.
 
     Raises:
         UserError: the loss or the gradient is not finite; the model is then as it was before.
     """
     began = time.perf_counter()
     settings, optimizer = trainer.settings, trainer.optimizer
-    parts = [trainer.objective(part, epoch) for part in split(batch, settings.accumulate)]
-    count = sum(part.count for part in parts)
-    if trainer.model_settings.dropout:
-        torch.manual_seed(rng.derive(trainer.seed, "dropout", done.step))
+    lengths = batch.lengths if lengths is None else lengths
     optimizer.zero_grad()
-    total = 0.0
-    for part in parts:
-        with autocast(settings, trainer.device):
-            mean = loss(trainer.model, part.to(trainer.device)) / max(1, count)
-        mean.backward()
-        total += float(mean.detach())
+    total, count = _gradients(trainer, batch, epoch, done.step)
     norm = optimizer.clip()
     _check_finite(total, norm, done.step + 1, settings)
     factor = warmup_stable_decay(done.step, trainer.steps, settings.warmup, settings.decay)
     optimizer.step(factor)
 
     vocab = trainer.model.config.vocab_size
-    dense, accounted = step_flops(trainer.model_settings, vocab, batch.lengths, count, trainer.sparsity)
+    dense, accounted = step_flops(trainer.model_settings, vocab, lengths, count, trainer.sparsity)
     done.step += 1
-    done.tokens += batch.tokens
+    done.tokens += sum(lengths)
     done.dense_flops += dense
     done.accounted_flops += accounted
     done.seconds += time.perf_counter() - began
@@ -194,6 +212,27 @@ def take_step(trainer: Trainer, batch: PackedBatch, epoch: int, done: Done) -> d
         "learning_rate": factor * settings.learning_rate,
         "gradient_norm": norm,
     }
+
+
+def _gradients(trainer: Trainer, batch: PackedBatch, epoch: int, step: int) -> tuple[float, int]:
+    """Fill in the gradients of the whole step; its mean loss, and the number of predicted tokens."""
+    settings, group = trainer.settings, trainer.group
+    parts = [trainer.objective(part, epoch) for part in split(batch, settings.accumulate)]
+    counting = group.begin_sum(sum(part.count for part in parts))  # travels while the forward pass runs
+    if trainer.model_settings.dropout:
+        keys = (step, group.rank) if group.rank else (step,)
+        torch.manual_seed(rng.derive(trainer.seed, "dropout", *keys))
+    total = 0.0
+    for number, part in enumerate(parts, 1):
+        with autocast(settings, trainer.device):
+            summed = loss(trainer.model, part.to(trainer.device))
+            mean = summed / max(1, int(counting()[0]))
+        if number == len(parts):
+            trainer.reducer.arm()
+        mean.backward()
+        total += float(mean.detach())
+    trainer.reducer.finish()
+    return group.sum(total)[0], int(counting()[0])
 
 
 def _open(
@@ -217,15 +256,18 @@ def _steps(settings: PretrainSettings, packing: Packing) -> int:
 
 
 def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
-    settings, steps = trainer.settings, trainer.steps
+    settings, steps, main = trainer.settings, trainer.steps, trainer.group.main
     checkpoints = folder / "checkpoints"
-    done, offsets = _resume(trainer, checkpoints, quiet)
+    with trainer.group.main_first():
+        done, offsets = _resume(trainer, checkpoints, quiet)
+    vocab = trainer.model.config.vocab_size
+    costs = shares.costs(trainer.model_settings, vocab, trainer.sparsity, settings.mask_rate)
     log_every = -(-steps // LOGGED_STEPS)
     validate_every = settings.validate_every or max(1, steps // VALIDATIONS)
     label = f"pretrain {folder.name.removesuffix('.partial')}"
     expected = round(steps * data.train.mean_tokens_per_step)
     with (
-        Logs(folder, LOGS, offsets) as logs,
+        Logs(folder if main else None, LOGS, offsets) as logs,
         Progress(label, expected, "tokens", done=done.tokens, quiet=quiet) as progress,
     ):
         if done.step == 0:
@@ -233,8 +275,8 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
         saved = time.monotonic()
         while done.step < steps:
             before = done.tokens
-            batch = data.train.batch(done.step)
-            record = take_step(trainer, batch, data.train.epoch(done.step), done)
+            batch, lengths = shares.share(data.train, done.step, costs, trainer.group)
+            record = take_step(trainer, batch, data.train.epoch(done.step), done, lengths)
             if done.step % log_every == 0 or done.step == steps:
                 logs.write("log.jsonl", record)
                 logs.write("timing.jsonl", {"step": done.step, "seconds": done.seconds})
@@ -242,7 +284,8 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
                 _validate(trainer, data, done, logs)
             valid = "" if done.validation_loss is None else f"  valid {done.validation_loss:.3f}"
             progress.advance(done.tokens - before, f"loss {record['loss']:.3f}{valid}")
-            if time.monotonic() - saved >= settings.checkpoint_seconds and done.step < steps:
+            due = time.monotonic() - saved >= settings.checkpoint_seconds
+            if main and due and done.step < steps:
                 tensors = model_tensors(trainer.model) | trainer.optimizer.state()
                 state = {"done": asdict(done), "offsets": logs.offsets(), "run": _identity(trainer)}
                 checkpoint.save(checkpoints, done.step, tensors, state)
@@ -254,13 +297,15 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
 def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
     """Score the held-out text under the one fixed mask and log it; nothing is logged where there is none."""
     trainer.model.eval()
-    total, right, count = 0.0, 0, 0
-    for batch in data.valid.batches:
+    group = trainer.group
+    total, right, count = 0.0, 0.0, 0.0
+    for batch in data.valid.batches[group.rank :: group.size]:
         prediction = trainer.objective(batch, None)
         with autocast(trainer.settings, trainer.device):
             part_total, part_right = score(trainer.model, prediction.to(trainer.device))
         total, right, count = total + part_total, right + part_right, count + prediction.count
     trainer.model.train()
+    total, right, count = group.sum(total, right, count)
     if not count:
         return
     _check_finite(total, 0.0, done.step, trainer.settings)

@@ -82,7 +82,12 @@ def make_objective(
 
 
 def split(batch: PackedBatch, parts: int) -> list[PackedBatch]:
-    """Cut a batch between sequences into at most ``parts`` batches of about equal numbers of tokens."""
+    """Cut a batch between sequences into at most ``parts`` batches of about equal numbers of tokens.
+
+    A batch without a sequence has no part.
+    """
+    if not batch.sequences:
+        return []
     ends = batch.cu_seqlens[1:].tolist()
     cuts = {0, batch.sequences}
     for part in range(1, parts):

@@ -116,25 +116,37 @@ class Packing:
         """The epoch, from 0, in which a step lies."""
         return step // self.steps_per_epoch
 
-    def batch(self, step: int) -> PackedBatch:
-        """The batch of a step (from 0, counted over all epochs): a pure function of (seed, step)."""
+    def samples(self, step: int) -> np.ndarray:
+        """(S,) the samples of a step (from 0, counted over all epochs): a pure function of (seed, step)."""
         epoch, place = divmod(step, self.steps_per_epoch)
         first = place * self.n_bins // self.steps_per_epoch
         last = (place + 1) * self.n_bins // self.steps_per_epoch
         positions = np.arange(first, last)
-        return self._assemble(rng.permute(positions, self.n_bins, self.seed, "order", epoch))
+        return self._contents(rng.permute(positions, self.n_bins, self.seed, "order", epoch))
+
+    def sizes(self, samples: np.ndarray) -> np.ndarray:
+        """(S,) int64 tokens of each sample, special tokens included."""
+        special = len(self.store.prefix) + len(self.store.suffix)
+        return self.sample_lengths[samples].astype(np.int64) + special
+
+    def assemble(self, samples: np.ndarray) -> PackedBatch:
+        """The given samples end to end."""
+        return assemble(self.store, self.sample_starts, self.sample_lengths, samples)
+
+    def batch(self, step: int) -> PackedBatch:
+        """The whole batch of a step."""
+        return self.assemble(self.samples(step))
 
     def validation_batches(self) -> Iterator[PackedBatch]:
         """Every sample once, in an order that never changes, in batches of at most ``batch_tokens``."""
         width = self.batch_tokens // self.bin_tokens
         for first in range(0, self.n_bins, width):
-            yield self._assemble(np.arange(first, min(first + width, self.n_bins)))
+            yield self.assemble(self._contents(np.arange(first, min(first + width, self.n_bins))))
 
-    def _assemble(self, bins: np.ndarray) -> PackedBatch:
-        samples = np.concatenate(
+    def _contents(self, bins: np.ndarray) -> np.ndarray:
+        return np.concatenate(
             [self.bin_samples[self.bin_offsets[number] : self.bin_offsets[number + 1]] for number in bins]
         )
-        return assemble(self.store, self.sample_starts, self.sample_lengths, samples)
 
 
 def assemble(store: Store, starts: np.ndarray, lengths: np.ndarray, samples: np.ndarray) -> PackedBatch:

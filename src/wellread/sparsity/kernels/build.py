@@ -36,7 +36,8 @@ INSTRUCTIONS = {
 def load() -> ctypes.CDLL | None:
     """The library for this machine, compiled if need be; None where that is not possible.
 
-    The environment variable WELLREAD_KERNELS chooses instructions (AVX512, AVX2, portable), or "off".
+    The environment variable WELLREAD_KERNELS chooses instructions (AVX512, AVX2, portable), or "off";
+    WELLREAD_KERNEL_FLAGS adds flags for the compiler (``make sanitize`` does).
     """
     wanted = os.environ.get("WELLREAD_KERNELS") or instructions()
     if wanted == "off":
@@ -45,7 +46,8 @@ def load() -> ctypes.CDLL | None:
         say(f"WELLREAD_KERNELS={wanted} is not known; it can be off, {', '.join(INSTRUCTIONS)}")
         wanted = instructions()
     try:
-        library = ctypes.CDLL(str(compiled(wanted)))
+        extra = tuple(os.environ.get("WELLREAD_KERNEL_FLAGS", "").split())
+        library = ctypes.CDLL(str(compiled(wanted, extra)))
     except (OSError, subprocess.SubprocessError) as error:
         reason = str(error).splitlines()[0]
         say(f"sparse layers run on plain torch operations, which saves no time: {reason}")

@@ -1,0 +1,136 @@
+"""The element-wise parts of a ModernBERT layer with fewer passes over memory.
+
+The stock layer writes every intermediate result of the gated feed-forward and of the rotary positions to
+memory, and keeps it for the way back.  Here the gate keeps only its input and works its activation out again
+on the way back, and the rotation fills one buffer in either direction.  The arithmetic is that of the stock
+layer, to the bit; weights, names and all that is saved stay the stock model's.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertMLP
+
+
+def fuse(model: PreTrainedModel) -> PreTrainedModel:
+    """Have a ModernBERT's layers take the short way, in place; other layouts stay as they are."""
+    for module in model.modules():
+        if isinstance(module, ModernBertMLP) and module.config.hidden_activation == "gelu":
+            vars(module)["forward"] = partial(feed_forward, module)
+        elif isinstance(module, ModernBertAttention):
+            vars(module)["forward"] = partial(attend, module)
+    return model
+
+
+def unfuse(model: PreTrainedModel) -> PreTrainedModel:
+    """Give the layers their stock ``forward`` back, in place."""
+    for module in model.modules():
+        if isinstance(module, (ModernBertMLP, ModernBertAttention)):
+            vars(module).pop("forward", None)
+    return model
+
+
+def feed_forward(module: ModernBertMLP, hidden_states: Tensor) -> Tensor:
+    """(..., d) -> (..., d): Wo(drop(gelu(a) * g)), where a and g are the halves of Wi(x)."""
+    return module.Wo(module.drop(gated_gelu(module.Wi(hidden_states))))
+
+
+def gated_gelu(halves: Tensor) -> Tensor:
+    """(..., 2 n) -> (..., n): gelu(first half) * second half."""
+    return _GatedGelu.apply(halves)
+
+
+def attend(
+    module: ModernBertAttention,
+    hidden_states: Tensor,
+    position_embeddings: tuple[Tensor, Tensor],
+    attention_mask: Tensor | None = None,
+    **options: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """The stock attention layer, (1, T, d) -> (1, T, d), with the positions rotated in one go."""
+    if hidden_states.dtype != torch.float32 or torch.is_autocast_enabled(hidden_states.device.type):
+        # The stock rotation widens to float32 and back.
+        return ModernBertAttention.forward(
+            module, hidden_states, position_embeddings, attention_mask, **options
+        )
+    shape = hidden_states.shape[:-1]
+    qkv = module.Wqkv(hidden_states).view(*shape, 3, -1, module.head_dim)
+    query, key, value = _Rotate.apply(qkv, *position_embeddings)
+    attention = ALL_ATTENTION_FUNCTIONS[module.config._attn_implementation]
+    output, weights = attention(
+        module,
+        query.transpose(1, 2),
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        attention_mask,
+        dropout=module.attention_dropout if module.training else 0.0,
+        scaling=module.head_dim**-0.5,
+        sliding_window=module.sliding_window,
+        deterministic=module.deterministic_flash_attn,
+        **options,
+    )
+    return module.out_drop(module.Wo(output.reshape(*shape, -1))), weights
+
+
+class _GatedGelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, halves: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(halves)
+        a, gate = halves.chunk(2, dim=-1)
+        return F.gelu(a).mul_(gate)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (halves,) = ctx.saved_tensors
+        a, gate = halves.chunk(2, dim=-1)
+        result = torch.empty_like(halves)
+        to_a, to_gate = result.chunk(2, dim=-1)
+        activation = F.gelu(a)
+        torch.mul(gradient, activation, out=to_gate)
+        torch.mul(gradient, gate, out=activation)
+        torch.ops.aten.gelu_backward.grad_input(activation, a, grad_input=to_a)
+        return result
+
+
+class _Rotate(torch.autograd.Function):
+    """Queries, keys and values from their common projection, queries and keys turned by their positions.
+
+    qkv is (..., T, 3, H, D), cos and sin are (..., T, D) with equal halves.  With the halves x1, x2 of a head
+    the rotation is (x1 cos - x2 sin, x2 cos + x1 sin), and its gradient the rotation back.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(cos, sin)
+        both = torch.empty_like(qkv[..., :2, :, :])
+        _turn(qkv[..., :2, :, :], cos, sin, both)
+        query, key = both.unbind(-3)
+        return query, key, qkv[..., 2, :, :].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        cos, sin = ctx.saved_tensors
+        query, key, value = gradients
+        result = query.new_empty(*query.shape[:-2], 3, *query.shape[-2:])
+        for place, part in enumerate((query, key)):
+            _turn(part.unsqueeze(-3), cos, -sin, result[..., place : place + 1, :, :])
+        result[..., 2, :, :] = value
+        return result, None, None
+
+
+def _turn(source: Tensor, cos: Tensor, sin: Tensor, target: Tensor) -> None:
+    half = source.shape[-1] // 2
+    c, s = (table[..., None, None, :half].to(source.dtype) for table in (cos, sin))
+    x1, x2 = source[..., :half], source[..., half:]
+    y1, y2 = target[..., :half], target[..., half:]
+    torch.mul(x1, c, out=y1).sub_(x2 * s)
+    torch.mul(x2, c, out=y2).add_(x1 * s)
