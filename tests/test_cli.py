@@ -45,7 +45,7 @@ def test_importing_and_helping_load_nothing_heavy():
 COMMANDS = "run plan new recipes tokenize pretrain finetune evaluate report predict compare export verify"
 
 
-@pytest.mark.parametrize("command", [*COMMANDS.split(), "doctor", "data"])
+@pytest.mark.parametrize("command", [*COMMANDS.split(), "doctor", "data", "bench"])
 def test_every_command_has_help(command):
     done = wellread_command(command, "--help")
     assert done.returncode == 0 and "Usage" in done.stdout

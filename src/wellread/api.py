@@ -239,7 +239,7 @@ def provenance(path: Path, settings: recipe.Recipe) -> dict[str, Any]:
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "processor": _processor(),
+            "processor": processor(),
             "cores": pipeline.cores(),
             "threads": torch.get_num_threads(),
             "memory_bytes": psutil.virtual_memory().total,
@@ -291,7 +291,8 @@ def _commit() -> str | None:
     return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "") or None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

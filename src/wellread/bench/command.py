@@ -1,0 +1,99 @@
+"""``wellread bench``: the command line of the measurements."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wellread.errors import UserError
+from wellread.progress import say
+
+LINEARS = "384x384,384x1536,1536x384,768x768"
+bench = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+
+
+@bench.command("train")
+def train(
+    only: Annotated[str | None, typer.Option(help="Some of layers,steps,trainer,memory.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One thread, few pairs, short steps.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Peak memory too (takes some GB).")] = False,
+    threads: Annotated[str | None, typer.Option(help="Threads, each in turn; default 1,2.")] = None,
+    linear: Annotated[str, typer.Option(help="Layers, inputs x outputs.")] = LINEARS,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a layer's call; default 4096.")] = None,
+    shape: Annotated[str, typer.Option(help="Model, layers x width.")] = "6x384",
+    vocabulary: Annotated[
+        int | None, typer.Option(min=300, max=1_000_000, help="Of the made-up tokens; default 16384.")
+    ] = None,
+    max_length: Annotated[int, typer.Option(min=8, help="Longest sequence in tokens.")] = 512,
+    batch_tokens: Annotated[int | None, typer.Option(min=8, help="Tokens in a step; default 4096.")] = None,
+    tokens_from: Annotated[
+        Path | None, typer.Option(help="Run folder whose tokens and tokenizer are used.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Counted pairs of each comparison.")] = None,
+    memory_shape: Annotated[str, typer.Option(help="Model whose memory is measured.")] = "12x768",
+    memory_tokens: Annotated[str, typer.Option(help="Tokens in its steps, each in turn.")] = "1024,4096",
+    out: Annotated[Path | None, typer.Option(help="JSON file to write as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+) -> None:
+    """Time sparse layers, sparse steps and transformers' Trainer against each other, in alternation."""
+    from wellread.bench import options as reading
+    from wellread.files import write_json
+    from wellread.pipeline import cores
+
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UserError("no file can be written here", where=str(out), fix="give a file in a folder that is")
+    if tokens_from and vocabulary:
+        what = "a run has its own vocabulary"
+        raise UserError(what, where="--vocabulary", fix="leave out this or --tokens-from")
+    usual = reading.QUICK_ROUNDS if quick else reading.ROUNDS
+    if threads is None and quick:
+        threads = "1"
+    chosen = reading.Options(
+        parts=reading.read_parts(only, memory),
+        threads=reading.read_threads(threads, cores()),
+        linears=reading.read_linears(linear),
+        linear_tokens=tokens or (2048 if quick else 4096),
+        shape=reading.read_shape(shape, "--shape"),
+        vocabulary=vocabulary or 16384,
+        max_length=max_length,
+        batch_tokens=batch_tokens or (1024 if quick else 4096),
+        rounds={part: rounds or usual[part] for part in usual},
+        memory_shape=reading.read_shape(memory_shape, "--memory-shape"),
+        memory_tokens=reading.read_numbers(memory_tokens, "--memory-tokens"),
+        tokens_from=tokens_from,
+        quiet=quiet,
+    )
+    if only is None and "trainer" not in chosen.parts:
+        say("the Trainer is left out; to measure against it: pip install 'wellread[bench]'")
+    from wellread.bench.run import run
+
+    records = run(chosen)
+    if out is not None:
+        write_json(out, records)
+    _show(records, as_json, markdown)
+
+
+@bench.command("table")
+def table(
+    file: Annotated[Path, typer.Argument(help="JSON that `wellread bench train` wrote.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+) -> None:
+    """Print earlier measurements as tables."""
+    from wellread.bench.table import check
+    from wellread.files import read_json
+
+    _show(check(read_json(file), str(file)), False, markdown)
+
+
+def _show(records: list[dict[str, object]], as_json: bool, markdown: bool) -> None:
+    from wellread.bench.table import to_markdown, to_text
+
+    if as_json:
+        print(json.dumps(records, indent=1))
+    else:
+        print(to_markdown(records) if markdown else to_text(records))

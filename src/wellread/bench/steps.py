@@ -1,0 +1,91 @@
+"""Whole steps of pre-training, as ``wellread run`` takes them: packed dense against packed sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wellread.bench import measure
+from wellread.bench.data import SEED, Data
+from wellread.bench.measure import Call, Record, Timing, alternate, as_baseline, compared, record
+from wellread.bench.options import Options
+from wellread.pretrain import loop
+from wellread.pretrain.parts import deterministic
+from wellread.settings import ModelSettings, PretrainSettings, SparsitySettings
+from wellread.sparsity.patterns import Pattern
+
+Variant = tuple[Pattern | None, float]  # pattern (None: dense) and level of sparsity
+DENSE: Variant = (None, 0.0)
+VARIANTS: tuple[Variant, ...] = (
+    ("unstructured", 0.75),
+    ("block8", 0.75),
+    ("block16", 0.75),
+    ("block16", 0.875),
+)
+WARMUP = 1
+SCHEDULED = 100_000  # steps of the learning rate's schedule, never reached
+
+
+def bench(options: Options, data: Data, threads: int, advance: Callable[[], None]) -> list[Record]:
+    """Every variant against the dense step; the two of a pair get the same batch."""
+    model = options.model(options.shape)
+    dense, _ = packed_step(data, model, DENSE)
+    made = {variant: packed_step(data, model, variant) for variant in VARIANTS}
+    pairs = alternate(
+        dense,
+        {variant: call for variant, (call, _) in made.items()},
+        rounds=options.rounds["steps"],
+        warmup=WARMUP,
+        advance=advance,
+    )
+    common = {"shape": shape_name(options.shape), "against": "packed dense step", "note": data.note}
+    figures = common | described(DENSE, 0.0) | as_baseline(pairs, "step")
+    found = [record("steps", "step", "step", threads, **figures)]
+    for variant, (_, zeros) in made.items():
+        figures = common | described(variant, zeros) | compared(pairs[variant], "step")
+        found.append(record("steps", "step", "step", threads, **figures))
+    return found
+
+
+def calls(options: Options) -> int:
+    """How often ``advance`` will be called."""
+    return len(VARIANTS) * (WARMUP + options.rounds["steps"])
+
+
+def packed_step(data: Data, model: ModelSettings, variant: Variant) -> tuple[Call, float]:
+    """A call that takes the next step on the batch of a number, and the model's share of zeros.
+
+    Making the batch counts, as it does in a run.
+    """
+    trainer = loop.make_trainer(
+        model, pretrain_settings(data.packing.batch_tokens, variant), data.tokenizer, SCHEDULED, SEED
+    )
+    done = loop.Done()
+
+    def call(number: int) -> dict[str, Timing]:
+        flops = done.accounted_flops
+        with deterministic():
+            began = measure.clock()
+            batch = data.packing.batch(number)
+            loop.take_step(trainer, batch, data.packing.epoch(number), done)
+            seconds = measure.clock() - began
+        return {"step": Timing(seconds, batch.tokens, done.accounted_flops - flops)}
+
+    return call, trainer.sparsity
+
+
+def pretrain_settings(batch_tokens: int, variant: Variant) -> PretrainSettings:
+    """The defaults of a recipe, with the variant's sparsity."""
+    pattern, level = variant
+    sparsity = SparsitySettings(level=level, **({"pattern": pattern} if pattern else {}))
+    return PretrainSettings(batch_tokens=batch_tokens, precision="fp32", sparsity=sparsity)
+
+
+def described(variant: Variant, zeros: float) -> dict[str, object]:
+    """The variant as it stands in records."""
+    pattern, level = variant
+    return {"pattern": pattern or "dense", "sparsity": level, "zeros": zeros}
+
+
+def shape_name(shape: tuple[int, int]) -> str:
+    """(6, 384) as 6x384."""
+    return f"{shape[0]}x{shape[1]}"
