@@ -97,7 +97,7 @@ def _kernels() -> dict[str, Any]:
     from wellread.sparsity.kernels import build
 
     if build.load() is None:
-        fix = "install a C++ compiler (g++); without it sparse layers take as long as dense ones"
+        fix = "install a C++ compiler (g++); without it sparse layers save no time"
         return _check("sparse kernels", "note", "none", fix)
     return _check("sparse kernels", "good", build.instructions())
 
