@@ -255,6 +255,7 @@ def _finetune(context: Context, task: str, variant: str, start: StartName, name:
             task_name=task,
             model_name=name,
             start_name=start,
+            threads=recipe.threads or cores(),
             quiet=context.quiet,
         )
 

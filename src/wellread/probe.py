@@ -19,11 +19,13 @@ from wellread.corpus.documents import Document
 from wellread.errors import DataError
 from wellread.recipe import Recipe
 from wellread.settings import CorpusSettings
+from wellread.workers import share, torch_threads
 
 PIECE_BYTES = 1 << 20  # read of each sampled file
 SAMPLED_FILES = 6
 MOST_FLOPS = 5e11  # of a probing step: a few seconds on a core
 TUNING_STEPS = 8
+SIDE_BY_SIDE = 1.15  # how much slower a run is beside others; an estimate
 VALIDATION_COST = 0.4  # of a token that is scored, against one that is trained on; an estimate
 
 
@@ -182,10 +184,12 @@ def finetuning(
     train = subset(few, "all", 0)
     prepared = data.prepare(few, train, loaded, grid.longest(model, tuning))
     short = tuning.model_copy(update={"max_steps": TUNING_STEPS, "evaluations": 1})
-    loop.finetune(prepared, train, model, loaded, short, 0)  # the first run warms up
-    one, seconds_one = _timed(lambda: loop.finetune(prepared, train, model, loaded, short, 0))
     many = short.model_copy(update={"max_steps": 3 * TUNING_STEPS})
-    _, seconds_many = _timed(lambda: loop.finetune(prepared, train, model, loaded, many, 0))
+    workers, each = workers_of(recipe, task)
+    with torch_threads(each):
+        loop.finetune(prepared, train, model, loaded, short, 0)  # the first run warms up
+        _, seconds_one = _timed(lambda: loop.finetune(prepared, train, model, loaded, short, 0))
+        _, seconds_many = _timed(lambda: loop.finetune(prepared, train, model, loaded, many, 0))
     step = max(1e-4, (seconds_many - seconds_one) / (2 * TUNING_STEPS))
     looked_at = len(few.splits["dev"]) * 2 + len(few.splits["test"])
     look = max(0.0, seconds_one - TUNING_STEPS * step) / max(1, looked_at)
@@ -195,9 +199,15 @@ def finetuning(
         steps = loop.steps_of(tuning, round(labels))
         watched = min(sizes["dev"], data.WATCHED) * tuning.evaluations
         total += steps * step + look * (watched + sizes["dev"] + sizes["test"])
-    del one
     starts = len(recipe.variant_names()) * ("pretrained" in tuning.starts) + ("random" in tuning.starts)
-    return {"tasks": deriving, "finetune": total * len(tuning.seeds) * starts}
+    slower = 1.0 if workers == 1 else SIDE_BY_SIDE
+    return {"tasks": deriving, "finetune": total * len(tuning.seeds) * starts * slower / workers}
+
+
+def workers_of(recipe: Recipe, task: str) -> tuple[int, int]:
+    """(processes, threads of each) in which a task is fine-tuned."""
+    tuning = recipe.finetune_for(task, recipe.variant_names()[0])
+    return share(recipe.threads or pipeline.cores(), len(recipe.tasks[task].budgets) * len(tuning.seeds))
 
 
 def _timed(function: Any) -> tuple[Any, float]:

@@ -24,7 +24,9 @@ def tasks(tmp_path_factory):
     return folder
 
 
-def run(tasks, tokenizer_folder, folder, kind="classify", budgets=(16, "all"), start=None, **changes):
+def run(
+    tasks, tokenizer_folder, folder, kind="classify", budgets=(16, "all"), start=None, threads=1, **changes
+):
     grid.run(
         tasks / kind,
         start or toy.model(),
@@ -35,6 +37,7 @@ def run(tasks, tokenizer_folder, folder, kind="classify", budgets=(16, "all"), s
         task_name=kind,
         model_name="main",
         start_name="pretrained" if start else "random",
+        threads=threads,
         quiet=True,
     )
 
@@ -135,6 +138,11 @@ def test_resumed_after_a_kill_at_any_commit_the_bytes_are_the_same(
     run(tasks, tokenizer_folder, tmp_path)
     assert content(tmp_path) == content(finished)
     assert {path: path.stat().st_ino for path in done} == done  # what was committed is not done again
+
+
+def test_runs_side_by_side_give_the_same_bytes(finished, tasks, tokenizer_folder, tmp_path):
+    run(tasks, tokenizer_folder, tmp_path, threads=2)
+    assert content(tmp_path) == content(finished)
 
 
 def test_a_finished_grid_is_left_alone(finished, tasks, tokenizer_folder, tmp_path, monkeypatch):

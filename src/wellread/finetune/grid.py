@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from wellread.tasks.read import read_task
 from wellread.tasks.subset import subset
 from wellread.tasks.task import SPLITS, Task
 from wellread.tokens import tokenizer as tokenizers
+from wellread.workers import share, side_by_side
 
 StartName = Literal["pretrained", "random"]
 
@@ -36,28 +38,33 @@ class Grid:
     """What all the runs of a grid share.
 
     Attributes:
-        task: as read.
+        task, tokenizer, folder: folders of the task and the tokenizer, and where units/ and model/ are made.
         start: checkpoint folder, or the architecture to start at random.
-        tokenizer: loaded.
         settings: with the learning rate of this start.
-        folder: where units/ and model/ are made.
-        names: of task, model and start, for the results.
-        largest: the budget whose best model is kept.
+        task_name, model_name, start_name: for the results.
+        units: budget and seed of every run.
         inputs: a hash of everything that the runs depend on but their budget and seed.
     """
 
-    task: Task
+    task: Path
     start: Path | ModelSettings
-    tokenizer: Any
+    tokenizer: Path
     settings: FinetuneSettings
     folder: Path
-    names: dict[str, str]
-    largest: Budget
+    task_name: str
+    model_name: str
+    start_name: StartName
+    units: tuple[tuple[Budget, int], ...]
     inputs: str
+
+    @property
+    def largest(self) -> Budget:
+        """The budget whose best model is kept."""
+        return self.units[-1][0]
 
     def unit(self, budget: Budget, seed: int) -> Path:
         """Folder of a run's result."""
-        return self.folder / "units" / f"{self.names['start']}-{budget}-{seed}"
+        return self.folder / "units" / f"{self.start_name}-{budget}-{seed}"
 
     def candidate(self, seed: int) -> Path:
         """Folder of a run's model until the best one is known."""
@@ -75,6 +82,7 @@ def run(
     task_name: str,
     model_name: str,
     start_name: StartName,
+    threads: int = 1,
     quiet: bool = False,
 ) -> None:
     """Fine-tune for every budget and seed that has not been done, then keep the best model.
@@ -89,6 +97,7 @@ def run(
         task_name: name in the results.
         model_name: name in the results.
         start_name: name in the results; "random" takes ``settings.random_learning_rate`` where it is given.
+        threads: CPU threads; so many runs go side by side, each in a process; on a GPU one at a time.
         quiet: say nothing.
 
     Raises:
@@ -100,26 +109,39 @@ def run(
     longest(start, settings)  # refuse what cannot be done before any work
     parsed = read_task(task, task_name)
     chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)
+    if settings.class_weights and parsed.kind == "regress" and not quiet:
+        say(f"{task_name}: finetune.class_weights has no meaning for scores and is ignored")
     grid = Grid(
-        task=parsed,
+        task=task,
         start=start,
-        tokenizer=tokenizers.load(tokenizer),
+        tokenizer=tokenizer,
         settings=settings,
         folder=folder,
-        names={"task": task_name, "model": model_name, "start": start_name},
-        largest=chosen[-1],
+        task_name=task_name,
+        model_name=model_name,
+        start_name=start_name,
+        units=tuple((budget, seed) for budget in chosen for seed in settings.seeds),
         inputs=_inputs(parsed, start, tokenizer, settings),
     )
-    units = [(budget, seed) for budget in chosen for seed in settings.seeds]
-    left = [unit for unit in units if not _is_done(grid, *unit)]
+    # The largest first: small ones fill the gaps at the end.
+    left = [unit for unit in reversed(grid.units) if not _is_intact(grid.unit(*unit), inputs=grid.inputs)]
     if left:
-        data = _prepare(grid, left, quiet=quiet)
-        label = f"finetune {task_name}/{model_name}"
-        with Progress(label, len(units), "runs", done=len(units) - len(left), quiet=quiet) as progress:
-            for budget, seed in left:
-                _run_unit(grid, data, budget, seed)
-                progress.advance()
-    _keep_best(grid, quiet=quiet)
+        _run_units(grid, left, threads, quiet=quiet)
+    _keep_best(grid, parsed.metric, quiet=quiet)
+    _opened.cache_clear()
+
+
+def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, *, quiet: bool) -> None:
+    import torch
+
+    workers, each = share(1 if torch.cuda.is_available() else threads, len(grid.units))
+    label, total = f"finetune {grid.task_name}/{grid.model_name}", len(grid.units)
+    calls = [(grid, *unit) for unit in left]
+    with Progress(label, total, "runs", done=total - len(left), quiet=quiet) as progress:
+        for _ in side_by_side(_run_unit, calls, workers=workers, threads=each):
+            progress.advance()
+    if not quiet:
+        _say_what_was_cut(grid)
 
 
 def distinct_budgets(budgets: Sequence[Budget], train: int, *, quiet: bool) -> list[Budget]:
@@ -151,33 +173,35 @@ def longest(start: Path | ModelSettings, settings: FinetuneSettings) -> int:
     return settings.max_length or limit
 
 
-def _prepare(grid: Grid, units: list[tuple[Budget, int]], *, quiet: bool) -> TaskData:
-    """Encode dev, test and the training examples that some unit wants."""
-    wanted = {example.id for unit in units for example in subset(grid.task, *unit)}
-    train = [example for example in grid.task.splits["train"] if example.id in wanted]
-    length = longest(grid.start, grid.settings)
-    data = prepare(grid.task, train, grid.tokenizer, length)
-    cut = {name: int(data.splits[name].encoded.truncated.sum()) for name in SPLITS}
-    if any(cut.values()) and not quiet:
-        counts = ", ".join(f"{cut[name]} of {len(data.splits[name].examples)} in {name}" for name in SPLITS)
-        say(f"{grid.task.name}: inputs longer than {length} tokens are cut: {counts}")
-    if grid.settings.class_weights and grid.task.kind == "regress" and not quiet:
-        say(f"{grid.task.name}: finetune.class_weights has no meaning for scores and is ignored")
-    return data
+@lru_cache(maxsize=1)
+def _opened(grid: Grid) -> tuple[TaskData, Any]:
+    """The task, with dev, test and the training examples that some unit wants encoded, and the tokenizer."""
+    task, loaded = read_task(grid.task, grid.task_name), tokenizers.load(grid.tokenizer)
+    wanted = {example.id for unit in grid.units for example in subset(task, *unit)}
+    train = [example for example in task.splits["train"] if example.id in wanted]
+    return prepare(task, train, loaded, longest(grid.start, grid.settings)), loaded
 
 
-def _run_unit(grid: Grid, data: TaskData, budget: Budget, seed: int) -> None:
+def _say_what_was_cut(grid: Grid) -> None:
+    facts = files.read_json(grid.unit(*grid.units[-1]) / "result.json")
+    if facts["truncated"]:
+        length = longest(grid.start, grid.settings)
+        say(f"{grid.task_name}: {facts['truncated']} inputs longer than {length} tokens are cut")
+
+
+def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
     """One run; its model is committed before its result, so a result of the largest budget has a model."""
     began = time.monotonic()
-    train = subset(grid.task, budget, seed)
-    result = finetune(data, train, grid.start, grid.tokenizer, grid.settings, seed)
+    data, tokenizer = _opened(grid)
+    train = subset(data.task, budget, seed)
+    result = finetune(data, train, grid.start, tokenizer, grid.settings, seed)
     unit = grid.unit(budget, seed)
     if budget == grid.largest and not result.failed:
         with files.new_folder(grid.candidate(seed), unit=unit.name, inputs=grid.inputs) as partial:
-            build.save(result.model, grid.tokenizer, partial)
+            build.save(result.model, tokenizer, partial)
     with files.new_folder(unit, inputs=grid.inputs) as partial:
         for split in ("dev", "test"):
-            _write_output(grid.task, split, getattr(result, f"{split}_output"), partial)
+            _write_output(data.task, split, getattr(result, f"{split}_output"), partial)
         files.write_json(partial / "result.json", _facts(grid, budget, seed, result))
         files.write_json(partial / "costs.json", {"seconds": round(time.monotonic() - began, 3)})
 
@@ -185,7 +209,9 @@ def _run_unit(grid: Grid, data: TaskData, budget: Budget, seed: int) -> None:
 def _facts(grid: Grid, budget: Budget, seed: int, result: FinetuneResult) -> dict[str, Any]:
     copied = ("failed", "failure", "labels", "truncated", "dev", "test", "steps", "best_step", "history")
     return {
-        **grid.names,
+        "task": grid.task_name,
+        "model": grid.model_name,
+        "start": grid.start_name,
         "budget": budget,
         "seed": seed,
         **{name: getattr(result, name) for name in copied},
@@ -203,10 +229,6 @@ def _write_output(task: Task, split: str, output: Any, folder: Path) -> None:
             lines.write(json.dumps({"id": example.id, "tags": tags}, ensure_ascii=False) + "\n")
 
 
-def _is_done(grid: Grid, budget: Budget, seed: int) -> bool:
-    return _is_intact(grid.unit(budget, seed), inputs=grid.inputs)
-
-
 def _is_intact(folder: Path, **facts: Any) -> bool:
     """Whether a folder was committed with these facts and has not changed since."""
     manifest = files.read_manifest(folder)
@@ -218,9 +240,9 @@ def _is_intact(folder: Path, **facts: Any) -> bool:
     return not found
 
 
-def _keep_best(grid: Grid, *, quiet: bool) -> None:
+def _keep_best(grid: Grid, metric: str, *, quiet: bool) -> None:
     """Make the best model of the largest budget ``model/``; between equals the first seed wins."""
-    metric, model = grid.task.metric, grid.folder / "model"
+    model = grid.folder / "model"
     results = {
         seed: files.read_json(grid.unit(grid.largest, seed) / "result.json") for seed in grid.settings.seeds
     }
@@ -228,15 +250,14 @@ def _keep_best(grid: Grid, *, quiet: bool) -> None:
     if not whole:
         shutil.rmtree(model, ignore_errors=True)
         if not quiet:
-            say(f"{grid.task.name}: all runs of the largest budget failed; there is no model to keep")
+            say(f"{grid.task_name}: all runs of the largest budget failed; there is no model to keep")
         return
     best = max(whole, key=lambda seed: results[seed]["dev"][metric])
     facts = {"unit": grid.unit(grid.largest, best).name, "inputs": grid.inputs}
     if not _is_intact(model, **facts):
         candidate = grid.candidate(best)
         if not _is_intact(candidate, **facts):
-            data = _prepare(grid, [(grid.largest, best)], quiet=True)
-            _run_unit(grid, data, grid.largest, best)
+            _run_unit(grid, grid.largest, best)
         shutil.rmtree(model, ignore_errors=True)
         candidate.rename(model)
     shutil.rmtree(grid.folder / "candidates", ignore_errors=True)

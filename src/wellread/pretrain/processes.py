@@ -35,6 +35,7 @@ import wellread
 from wellread.errors import UserError
 from wellread.progress import say
 from wellread.settings import ModelSettings, PretrainSettings
+from wellread.workers import torch_threads
 
 LOST = 75  # exit code of a worker that stops because another one is gone
 POLL_SECONDS = 0.05
@@ -142,17 +143,9 @@ def _train(job: Job, **group: Any) -> None:
     )
 
 
-@contextlib.contextmanager
-def _threads(wanted: int | None, local: int) -> Iterator[None]:
-    """Give this process its share of the cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or max(1, _cores() // local))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _share(wanted: int | None, local: int) -> int:
+    """Threads of each of the ``local`` processes on this machine."""
+    return wanted or max(1, _cores() // local)
 
 
 def _cores() -> int:
@@ -276,7 +269,7 @@ def _work() -> None:
 
         place = dist.FileStore(str(meeting / "store"), size)
         job = Job.from_json(orders["job"])
-        with _threads(job.threads, size):
+        with torch_threads(_share(job.threads, size)):
             group = parallel.join(rank, size, rank, TIMEOUT, store=place)
             _train(job, group=group)
         parallel.leave()
@@ -333,7 +326,7 @@ def help_out() -> None:
     group = _join()
     while (values := _tell(None)) is not None:
         job = Job.from_json(values)
-        with _threads(job.threads, _local_size()):
+        with torch_threads(_share(job.threads, _local_size())):
             _train(job, group=group)
     parallel.leave()
 
@@ -342,7 +335,7 @@ def _lead(job: Job) -> None:
     from wellread.pretrain.parallel import Group
 
     _tell(job.to_json())
-    with _threads(job.threads, _local_size()):
+    with torch_threads(_share(job.threads, _local_size())):
         _train(job, group=Group(0, launched()))
 
 
