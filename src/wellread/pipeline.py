@@ -215,7 +215,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
         build=build,
         settings={
             "model": model.model_dump(mode="json"),
-            "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+            "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_seconds", "recompute"}),
             "seed": recipe.seed,
         },
         inputs=("tokenizer", "tokens"),

@@ -160,6 +160,9 @@ class PretrainSettings(Settings):
     )
     batch_tokens: Positive = Field(8192, description="Tokens per optimiser step, before the last short bin.")
     accumulate: Positive = Field(1, description="Parts into which a step's batch is cut to save memory.")
+    recompute: bool = Field(
+        False, description="Keep only each layer's input and work the rest out again: less memory, slower."
+    )
     mask_rate: Rate = Field(0.3, description="Share of the tokens that are masked.")
     whole_word: bool = Field(False, description="Mask all pieces of a word together.")
     optimizer: Literal["adamw", "muon"] = Field(

@@ -391,7 +391,7 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
 
 def _identity(trainer: Trainer) -> str:
     """A hash of all that decides the bits of a run; when checkpoints are made does not."""
-    unused: dict[str, Any] = {"checkpoint_seconds": True}
+    unused: dict[str, Any] = {"checkpoint_seconds": True, "recompute": True}
     if trainer.settings.sparsity.dynamic == "none":
         unused["sparsity"] = {"dynamic", "update_every", "drop_fraction", "update_until"}
     return files.sha256_bytes(

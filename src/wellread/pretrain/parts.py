@@ -42,6 +42,8 @@ def make_model(
         model = build.load(model_settings.start, kind(model_settings), **dropouts)
         _check_start(model, model_settings, len(tokenizer))
     linear.sparsify(model, settings.sparsity, seed)
+    if settings.recompute:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     return packed.enable(model).train()
 
 
