@@ -18,10 +18,10 @@ def trim() -> None:
 
 
 def return_large_blocks() -> None:
-    """From now on, have blocks of LARGE_BYTES and more go back to the system as soon as they are freed.
+    """From now on, have blocks of LARGE_BYTES and more go back to the system when they are freed.
 
-    glibc otherwise learns to keep blocks of up to 32 MB, and the gaps between them.  Fetching pages anew costs
-    time (docs/methods/recompute.md).
+    glibc otherwise learns to keep blocks of up to 32 MB, and the gaps between them.  Fetching new pages
+    takes time (docs/methods/recompute.md).
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE_BYTES)
