@@ -282,7 +282,7 @@ class FinetuneSettings(Settings):
     )
 
     def facts(self, *without: str) -> dict[str, Any]:
-        """All that a result depends on, but the keys ``without``: what is stated counts where a recipe picks."""
+        """All keys but ``without``, and where a recipe picks the rest, which of them are stated."""
         facts = self.model_dump(mode="json", exclude=set(without))
         return facts | ({"stated": sorted(self.model_fields_set - {*without})} if self.recipe else {})
 

@@ -219,8 +219,8 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
 
 
 def _facts(grid: Grid, budget: Budget, seed: int, result: FinetuneResult) -> dict[str, Any]:
-    copied = ("failed", "failure", "labels", "picked", "truncated", "dev", "test")
-    copied += ("steps", "best_step", "history")
+    copied = ["failed", "failure", "labels", "picked", "truncated", "dev", "test"]
+    copied += ["steps", "best_step", "history"]
     return {
         "task": grid.task_name,
         "model": grid.model_name,

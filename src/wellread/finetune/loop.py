@@ -2,9 +2,9 @@
 
 After Mosbach et al. (arXiv 2006.04884) and Zhang et al. (2006.05987): AdamW with bias correction, a warm-up
 and a linear decay, many steps on small data, clipped gradients; the best moment on dev is kept.  More tools
-against failed runs stand in ``stability/``.  A run is a pure function of (start, examples, settings, seed): the
-order of the examples comes from ``rng``, dropout from a generator seeded at the beginning, and nothing is ever
-resumed in the middle.
+against failed runs stand in ``stability/``.  A run is a pure function of (start, examples, settings, seed):
+the order of the examples comes from ``rng``, dropout from a generator seeded at the beginning, and nothing is
+ever resumed in the middle.
 """
 
 from __future__ import annotations

@@ -37,9 +37,7 @@ def parameter_groups(model: Any, settings: FinetuneSettings) -> list[dict[str, A
     return found
 
 
-def set_rates(
-    optimiser: torch.optim.Optimizer, settings: FinetuneSettings, step: int, factor: float
-) -> None:
+def set_rates(optimiser: torch.optim.Optimizer, settings: FinetuneSettings, step: int, factor: float) -> None:
     """Set what the groups need for a step.
 
     Args:

@@ -1,8 +1,8 @@
 """Named recipes of fine-tuning: settings picked by the size of the task and of the model.
 
-``standard`` is how BERT was fine-tuned at first, the baseline of the stability study.  ``stable`` follows Tinn
-et al. (arXiv 2112.07869), Zhang et al. (2006.05987) and Mosbach et al. (2006.04884); docs/methods/stable-recipe.md
-gives the source of each choice, and says which are our own guesses.
+``standard`` is how BERT was fine-tuned at first, the baseline of the stability study.  ``stable`` follows
+Tinn et al. (arXiv 2112.07869), Zhang et al. (2006.05987) and Mosbach et al. (2006.04884);
+docs/methods/stable-recipe.md gives the source of each choice, and says which are our own guesses.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def resolve(
         settings: as given; what they state themselves stays.
         kind: of the task.
         examples: number of training examples.
-        size: of the start; without pre-training nothing is frozen, decayed by layer or re-initialised, whatever
-            the settings say, for there is nothing to keep.
+        size: of the start; without pre-training nothing is frozen, decayed by layer or re-initialised,
+            whatever the settings say, for there is nothing to keep.
 
     Returns:
         Settings without a ``recipe``, and what was picked, by key.

@@ -1,7 +1,7 @@
 """AdamW without bias correction, as the original BERT code had it: an unstable baseline.
 
 The moments m and v begin at zero.  Adam divides them by 1 - beta1^t and 1 - beta2^t; the code that came with
-BERT did not, so its first steps are too long, the very first 3.16 times (arXiv 2006.05987, section 4).
+BERT did not, so its first steps are too long, the very first 3.16 times (arXiv 2006.05987).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ def uncorrected(
 
     Args:
         step: t, counted from 1.
-        rate, eps, weight_decay: of the step wanted.
+        rate: of the step wanted.
+        eps: of the step wanted.
+        weight_decay: of the step wanted.
         betas: of the moments.
 
     Returns:

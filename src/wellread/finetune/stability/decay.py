@@ -1,4 +1,4 @@
-"""Layer-wise learning-rate decay: the deeper a weight lies, the less it moves (arXiv 2006.05987, section 5)."""
+"""Layer-wise learning-rate decay: the deeper a weight lies, the less it moves (arXiv 2006.05987)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def peak_rates(model: Any, peak: float, decay: float) -> dict[str, float]:
 
     Args:
         model: a stock model of L blocks.
-        peak: rate of the head; the top block has ``peak * decay``, the embeddings ``peak * decay ** (L + 1)``.
+        peak: rate of the head; the top block has ``peak * decay``, the embeddings
+            ``peak * decay ** (L + 1)``.
         decay: in (0, 1]; 1 gives all the same rate.
     """
     return {name: peak * decay**depth for name, depth in depths(model).items()}

@@ -18,7 +18,8 @@ def divergence(kind: Kind, first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         kind: of the task.
-        first, second: (N, labels) logits of the same inputs.
+        first: (N, labels) logits.
+        second: (N, labels) logits of the same inputs.
     """
     if kind == "regress":
         return 0.5 * (first - second).square().mean()

@@ -1,6 +1,6 @@
 """Re-initialising the top blocks: what pre-training made of them fits its own objective too well.
 
-Zhang et al. (arXiv 2006.05987, section 5); found best on the smallest biomedical task by Tinn et al.
+Zhang et al. (arXiv 2006.05987); found best on the smallest biomedical task by Tinn et al.
 (arXiv 2112.07869).
 """
 
