@@ -132,12 +132,10 @@ def test_a_grid_records_and_says_what_was_picked(tokenizer_folder, tmp_path, cap
     folder = tmp_path / "grid"
     grid.run(tmp_path / "task", toy.model(), tokenizer_folder, settings, (8, "all"), folder, **names)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("toy: standard")]
-    assert [line.split(": ")[1] for line in said] == [
-        "standard for 8 examples and 2 layers x 32",
-        "standard for 24 examples and 2 layers x 32",
+    assert said == [
+        "toy: standard for 8, 24 examples and 2 layers x 32: epochs = 3, min_steps = 0, "
+        "learning_rate = 0.003, bias_correction = false, evaluations = 1"
     ]
-    assert "epochs 3" in said[0]
-    assert said[0].endswith("no bias correction")
     result = json.loads((folder / "units/random-8-0/result.json").read_bytes())
     assert result["picked"] == stable.standard(Size(2, 32, False))
     assert result["steps"] == 1

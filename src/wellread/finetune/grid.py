@@ -150,10 +150,13 @@ def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, *, quie
 
 def _say_what_is_picked(grid: Grid, task: Task) -> None:
     size, whole = stable.size_of(grid.start), len(task.splits["train"])
+    picks: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for budget in dict.fromkeys(budget for budget, _ in grid.units):
         examples = whole if budget == "all" else budget
         _, picked = stable.resolve(grid.settings, task.kind, examples, size)
-        say(f"{grid.task_name}: {stable.describe(str(grid.settings.recipe), examples, size, picked)}")
+        picks.setdefault(repr(picked), (picked, []))[1].append(str(examples))
+    for picked, counts in picks.values():
+        say(f"{grid.task_name}: {stable.describe(', '.join(counts), size, grid.settings, picked)}")
 
 
 def distinct_budgets(budgets: Sequence[Budget], train: int, *, quiet: bool) -> list[Budget]:

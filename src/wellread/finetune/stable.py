@@ -144,8 +144,17 @@ def rate(size: Size) -> float:
     return float(f"{min(3e-3, max(1e-5, 3e-5 * (768 / size.hidden) ** 2)):.1e}")
 
 
-def describe(name: str, examples: int, size: Size, picked: dict[str, Any]) -> str:
-    """One line about what was picked, for people."""
-    listed = ", ".join(f"{key} {value:g}" for key, value in picked.items() if not isinstance(value, bool))
-    correction = "" if picked.get("bias_correction", True) else ", no bias correction"
-    return f"{name} for {examples} examples and {size.layers} layers x {size.hidden}: {listed}{correction}"
+def describe(examples: str, size: Size, settings: FinetuneSettings, picked: dict[str, Any]) -> str:
+    """One line about what was picked, for people: what differs from the defaults.
+
+    Args:
+        examples: number of training examples, or several.
+        size: of the start.
+        settings: as given, with their recipe's name.
+        picked: from :func:`resolve`.
+    """
+    usual = FinetuneSettings()
+    told = [f"{key} = {value}" for key, value in picked.items() if value != getattr(usual, key)]
+    what = ", ".join(told).replace("= True", "= true").replace("= False", "= false")
+    model = f"{size.layers} layers x {size.hidden}"
+    return f"{settings.recipe} for {examples} examples and {model}: {what or 'the defaults'}"
