@@ -210,7 +210,7 @@ def _record(text: bytes, settings: recipe.Recipe, folder: Path) -> dict[str, Any
     try:
         files.write_bytes(folder / "recipe.toml", text)
         known = _known_run(folder)
-        facts = provenance(text, settings)
+        facts = provenance(folder / "recipe.toml", settings)
         if known is None or any(known.get(key) != facts[key] for key in facts if key != "began"):
             known = facts
             files.write_json(folder / "run.json", facts)
@@ -230,13 +230,13 @@ def _known_run(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def provenance(text: bytes, settings: recipe.Recipe) -> dict[str, Any]:
+def provenance(path: Path, settings: recipe.Recipe) -> dict[str, Any]:
     """Where a result comes from: recipe, code, libraries, machine, time."""
     import psutil
     import torch
 
     return {
-        "recipe": {"name": settings.name, "sha256": files.sha256_bytes(text)},
+        "recipe": {"name": settings.name, "sha256": files.sha256_file(path)},
         "wellread": __version__,
         "commit": _commit(),
         "code": {
