@@ -1,4 +1,4 @@
-"""The driver of the study: every arm a grid, resumable; the page tells failed runs and keeps hand-written lines."""
+"""The driver of the study: every arm a grid, resumable; failed runs are told; hand-written lines stay."""
 
 import sys
 from pathlib import Path
