@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,7 @@ def run(
     allow_overlap: bool = False,
     quiet: bool = False,
     processes: int | None = None,
+    finetune: str | None = None,
 ) -> Run:
     """Build everything in a recipe that is not up to date, and continue what was interrupted.
 
@@ -45,6 +47,8 @@ def run(
         quiet: print no progress.
         processes: that share the pre-training; default 1, or as many as ``torchrun`` has started (each of
             them makes this call, and rank 0 does all the other work).
+        finetune: named settings of fine-tuning ("stable", "standard"), whatever the recipe names; its copy in
+            the run folder says so.
 
     Returns:
         The run, for predictions and scores.
@@ -54,7 +58,10 @@ def run(
             call continues.
     """
     path = find_recipe(recipe_path)
-    settings = recipe.load(path)
+    settings, text = recipe.load(path), path.read_bytes()
+    if finetune is not None:
+        text = recipe.name_finetune(text, finetune, str(path))
+        settings = recipe.parse(tomllib.loads(text.decode()), str(path))
     folder = Path(out) if out else Path("runs") / settings.name
     began = time.time()
     count = processes if processes is not None else workers.launched() or 1
@@ -65,7 +72,7 @@ def run(
     use_threads(settings.threads)
     context = pipeline.Context(settings, path.parent, folder, allow_overlap, quiet, count)
     with workers.gathered(), engine.locked(folder):
-        recorded = _record(path, settings, folder)
+        recorded = _record(text, settings, folder)
         outcome = engine.execute(pipeline.stages(context, until), folder, quiet=quiet)
         if outcome.built:
             seconds = round(time.time() - began, 1)
@@ -198,12 +205,12 @@ def find_recipe(given: str | Path) -> Path:
     return named if not path.exists() and named.exists() else path
 
 
-def _record(path: Path, settings: recipe.Recipe, folder: Path) -> dict[str, Any]:
+def _record(text: bytes, settings: recipe.Recipe, folder: Path) -> dict[str, Any]:
     """Put the recipe and run.json into the run folder; what a finished run recorded there stays."""
     try:
-        files.write_bytes(folder / "recipe.toml", path.read_bytes())
+        files.write_bytes(folder / "recipe.toml", text)
         known = _known_run(folder)
-        facts = provenance(path, settings)
+        facts = provenance(folder / "recipe.toml", settings)
         if known is None or any(known.get(key) != facts[key] for key in facts if key != "began"):
             known = facts
             files.write_json(folder / "run.json", facts)

@@ -38,6 +38,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 Processes = Annotated[
     int | None, typer.Option("--processes", help="Processes that share each pre-training; default 1.")
 ]
+Named = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Settings of fine-tuning: stable or standard; keys that stand in [finetune] win.",
+    ),
+]
 AllowOverlap = Annotated[
     bool,
     typer.Option("--allow-overlap", help="Pre-train on documents of a task's dev or test set all the same."),
@@ -64,12 +71,15 @@ def run(
     allow_overlap: AllowOverlap = False,
     quiet: Quiet = False,
     processes: Processes = None,
+    named: Named = None,
 ) -> None:
     """Build everything in a recipe that is not up to date; continue what was interrupted."""
     from wellread.api import run as build
     from wellread.pretrain.processes import helper
 
-    done = build(recipe, out=out, allow_overlap=allow_overlap, quiet=quiet, processes=processes)
+    done = build(
+        recipe, out=out, allow_overlap=allow_overlap, quiet=quiet, processes=processes, finetune=named
+    )
     if helper():
         return
     print(done.report)
@@ -140,11 +150,31 @@ def _until(kind: str) -> Any:
 for _name, _kind, _help in (
     ("tokenize", "tokens", "Build a recipe up to the token store."),
     ("pretrain", "pretrain", "Build a recipe up to the pre-trained models."),
-    ("finetune", "finetune", "Build a recipe up to the fine-tuned models."),
     ("evaluate", "evaluate", "Build a recipe up to the scores."),
     ("report", "report", "Bring a recipe's report up to date."),
 ):
     app.command(_name, help=_help)(_until(_kind))
+
+
+@app.command()
+def finetune(
+    recipe: RecipeArgument,
+    out: Out = None,
+    allow_overlap: AllowOverlap = False,
+    quiet: Quiet = False,
+    processes: Processes = None,
+    named: Named = None,
+) -> None:
+    """Build a recipe up to the fine-tuned models."""
+    from wellread.api import run as build
+    from wellread.pretrain.processes import helper
+
+    options: dict[str, Any] = {"allow_overlap": allow_overlap, "quiet": quiet, "processes": processes}
+    done = build(recipe, out=out, until="finetune", finetune=named, **options)
+    if helper():
+        return
+    print(done.folder)
+    say(f"Next: `wellread run {recipe}{f' --recipe {named}' if named else ''}` does the rest.")
 
 
 @app.command()

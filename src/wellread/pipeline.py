@@ -260,7 +260,7 @@ def _finetune(context: Context, task: str, variant: str, start: StartName, name:
         )
 
     used: dict[str, Any] = {
-        "finetune": settings.model_dump(mode="json", exclude={"starts"}),
+        "finetune": settings.facts("starts"),
         "budgets": list(recipe.tasks[task].budgets),
         "start": start,
     }

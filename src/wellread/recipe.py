@@ -139,6 +139,40 @@ def parse(values: dict[str, Any], where: str = "recipe") -> Recipe:
     return _validate(Recipe, values, where)
 
 
+def name_finetune(text: bytes, name: str, where: str) -> bytes:
+    """A recipe's text with ``recipe = NAME`` in its [finetune], as if its author had written so.
+
+    Args:
+        text: a valid recipe.
+        name: of the settings of fine-tuning.
+        where: the recipe, for errors.
+
+    Raises:
+        RecipeError: [finetune] is written in a way that cannot be added to.
+    """
+    given, line = text.decode("utf-8-sig"), f'recipe = "{name}"\n'
+    head = re.search(r"^\[finetune\][^\n]*(\n|\Z)", given, re.MULTILINE)
+    if head is None:
+        changed = f"{given.rstrip()}\n\n[finetune]\n{line}"
+    else:
+        table = re.split(r"^(?=\s*\[)", given[head.end() :], maxsplit=1, flags=re.MULTILINE)
+        kept = re.sub(r"^\s*recipe\s*=[^\n]*\n?", "", table[0], flags=re.MULTILINE)
+        changed = f"{given[: head.end()].rstrip()}\n{line}{kept}{''.join(table[1:])}"
+    wanted = tomllib.loads(given)
+    try:
+        wanted["finetune"] = {**wanted.get("finetune", {}), "recipe": name}
+        right = tomllib.loads(changed) == wanted
+    except tomllib.TOMLDecodeError:
+        right = False
+    if not right:
+        raise RecipeError(
+            "--recipe cannot be written into this recipe",
+            where=where,
+            fix=f"put {line.strip()} into [finetune]",
+        )
+    return changed.encode()
+
+
 def resolve(path: str, base: Path, key: str) -> Path:
     """A path of a recipe: variables and ~ filled in, relative ones starting at the recipe's folder.
 

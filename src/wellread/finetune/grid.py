@@ -19,6 +19,7 @@ import numpy as np
 
 from wellread import files
 from wellread.errors import RecipeError
+from wellread.finetune import stable
 from wellread.finetune.data import TaskData, prepare
 from wellread.finetune.loop import FinetuneResult, finetune
 from wellread.models import build
@@ -101,12 +102,13 @@ def run(
         quiet: say nothing.
 
     Raises:
-        UserError: the task, tokenizer or checkpoint cannot be read, or ``finetune.max_length`` is more than
-            the model can take.
+        UserError: the task, tokenizer or checkpoint cannot be read, or ``finetune.max_length`` or the layers
+            to freeze and re-initialise are more than the model has.
     """
     if start_name == "random" and settings.random_learning_rate is not None:
         settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
     longest(start, settings)  # refuse what cannot be done before any work
+    stable.check(settings, stable.size_of(start))
     parsed = read_task(task, task_name)
     chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)
     if settings.class_weights and parsed.kind == "regress" and not quiet:
@@ -126,6 +128,8 @@ def run(
     # The largest first: small ones fill the gaps at the end.
     left = [unit for unit in reversed(grid.units) if not _is_intact(grid.unit(*unit), inputs=grid.inputs)]
     if left:
+        if settings.recipe and not quiet:
+            _say_what_is_picked(grid, parsed)
         _run_units(grid, left, threads, quiet=quiet)
     _keep_best(grid, parsed.metric, quiet=quiet)
     _opened.cache_clear()
@@ -142,6 +146,17 @@ def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, *, quie
             progress.advance()
     if not quiet:
         _say_what_was_cut(grid)
+
+
+def _say_what_is_picked(grid: Grid, task: Task) -> None:
+    size, whole = stable.size_of(grid.start), len(task.splits["train"])
+    picks: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for budget in dict.fromkeys(budget for budget, _ in grid.units):
+        examples = whole if budget == "all" else budget
+        _, picked = stable.resolve(grid.settings, task.kind, examples, size)
+        picks.setdefault(repr(picked), (picked, []))[1].append(str(examples))
+    for picked, counts in picks.values():
+        say(f"{grid.task_name}: {stable.describe(', '.join(counts), size, grid.settings, picked)}")
 
 
 def distinct_budgets(budgets: Sequence[Budget], train: int, *, quiet: bool) -> list[Budget]:
@@ -207,7 +222,8 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
 
 
 def _facts(grid: Grid, budget: Budget, seed: int, result: FinetuneResult) -> dict[str, Any]:
-    copied = ("failed", "failure", "labels", "truncated", "dev", "test", "steps", "best_step", "history")
+    copied = ["failed", "failure", "labels", "picked", "truncated", "dev", "test"]
+    copied += ["steps", "best_step", "history"]
     return {
         "task": grid.task_name,
         "model": grid.model_name,
@@ -267,7 +283,7 @@ def _inputs(task: Task, start: Path | ModelSettings, tokenizer: Path, settings: 
     """A hash of all that the runs depend on but the code, which the stage's fingerprint covers."""
     examples = [[split, [repr(example) for example in task.splits[split]]] for split in SPLITS]
     begin: Any = start.model_dump(mode="json") if isinstance(start, ModelSettings) else _hashes(start)
-    used = settings.model_dump(mode="json", exclude={"seeds", "starts", "random_learning_rate"})
+    used = settings.facts("seeds", "starts", "random_learning_rate")
     facts = [task.kind, task.labels, task.metric, examples, begin, _hashes(tokenizer), used]
     return files.sha256_bytes(files.canonical_json(facts))
 
