@@ -1,15 +1,16 @@
 """Known benchmark tasks in the formats in which they are published, one TOML file each in ``known/``.
 
 Keys of such a file: ``title``, ``kind``, ``source``, ``licence``, and if need be ``metric``, ``labels``;
-``folders`` (names under which its folder may stand among others, besides its own name);
-``files`` (the file names of each split, the first that exists is read; a dev split without files is cut from
-train); ``format`` (conll, conllu, inline, tsv, csv, jsonl) or ``reader`` (a name of READERS) and ``encoding``;
-``columns`` (names for a file without a header); ``rename`` (our key = its column); ``names`` (its label = our
-label); ``flags`` (labels written as "0_0,1_1": index and 0 or 1); ``replace`` (a pattern = what stands for it
-in the text); ``doc`` (a pattern whose first group, found in the id, names the document) and ``doc_prefix``;
-``entity`` (the type of tags B and I) and ``untyped`` (all tags get it); ``number_ids`` (ids begin anew in each
-split); ``official`` (``unit`` and the benchmark's size of each split in it) and ``partial`` (what the files
-lack).  A file may have several ``layouts``, tables of keys that differ, of which the first that fits is read.
+``folders`` (names under which its folder may stand among others, besides its own name); ``files`` (the file
+names of each split, the first that exists is read; a dev split without files is cut from train); ``format``
+(conll, conllu, inline, tsv, csv, jsonl) and ``encoding``, or ``reader`` (a name of READERS) and ``folds``;
+``columns`` (names for a file without a header); ``rename`` (our key = its column); ``names`` (its label =
+our label); ``flags`` (labels written as "0_0,1_1": index and 0 or 1); ``replace`` (a pattern = what stands
+for it in the text); ``doc`` (a pattern whose first group, found in the id, names the document) and
+``doc_prefix``; ``entity`` (the type of tags B and I) and ``untyped`` (all tags get it); ``number_ids`` (ids
+begin anew in each split); ``official`` (``unit`` and the benchmark's size of each split in it) and
+``partial`` (what the files lack). A file may have several ``layouts``, tables of keys that differ, of
+which the first that fits is read.
 """
 
 from __future__ import annotations
@@ -123,9 +124,11 @@ def _layout(known: str, folder: Path, where: str = "known") -> tuple[dict[str, A
 
 
 def _missing(known: str, told: dict[str, Any], folder: Path) -> DataError:
-    for split, names in told["files"].items():
-        if not any(real_file(folder / name) for name in names):
-            break
+    split, names = next(
+        (split, names)
+        for split, names in told["files"].items()
+        if not any(real_file(folder / name) for name in names)
+    )
     fix = f"put {' or '.join(names)} there, as published"
     return DataError(f"no {split} file of {known}", where=str(folder), fix=fix)
 
@@ -135,7 +138,9 @@ def _fits(told: dict[str, Any], found: dict[str, Path]) -> bool:
     if told.get("format") not in ("tsv", "csv", "jsonl"):
         return True
     try:
-        first = file_bytes(next(iter(found.values()))).removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode()
+        first = (
+            file_bytes(next(iter(found.values()))).removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode()
+        )
     except (OSError, UnicodeDecodeError):
         return True
     text = told.get("rename", {}).get("text", "text")
@@ -201,7 +206,8 @@ def _flags(row: Row, text: str, labels: list[str]) -> list[str]:
 def _compared(task: Task, told: dict[str, Any]) -> dict[str, str]:
     """What the files lack of the benchmark, and where they hold more."""
     official = told.get("official", {})
-    lacks, more = [told["partial"]] if "partial" in told else [], []
+    lacks: list[str] = [told["partial"]] if "partial" in told else []
+    more: list[str] = []
     for split in SPLITS:
         if split not in official or split not in told["files"] and "reader" not in told:
             continue

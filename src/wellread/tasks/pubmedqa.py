@@ -35,7 +35,9 @@ def read(found: dict[str, Path], fold: int) -> dict[str, list[Row]]:
         half, held_out = split(labels)
         rows = {pmid: _row(path, pmid, one) for pmid, one in questions.items()}
     except (TypeError, KeyError, AttributeError):
-        raise DataError("not the labelled set of PubMedQA", where=str(path), fix="take ori_pqal.json") from None
+        raise DataError(
+            "not the labelled set of PubMedQA", where=str(path), fix="take ori_pqal.json"
+        ) from None
     if set(held_out) != set(test):
         raise DataError(
             "the official split of these questions is not the test set",
