@@ -78,7 +78,7 @@ def run(
             seconds = round(time.time() - began, 1)
             recorded |= {"seconds": seconds, "built": outcome.built, "processes": count}
             files.write_json(folder / "run.json", recorded)
-        _publish(folder)
+        publish(folder)
     if not quiet:
         say(
             f"{len(outcome.built)} stage(s) built, {len(outcome.fresh)} up to date, "
@@ -232,11 +232,15 @@ def _known_run(folder: Path) -> dict[str, Any] | None:
 
 def provenance(path: Path, settings: recipe.Recipe) -> dict[str, Any]:
     """Where a result comes from: recipe, code, libraries, machine, time."""
+    return {"recipe": {"name": settings.name, "sha256": files.sha256_file(path)}, **surroundings()}
+
+
+def surroundings() -> dict[str, Any]:
+    """Code, libraries, machine and time of a run."""
     import psutil
     import torch
 
     return {
-        "recipe": {"name": settings.name, "sha256": files.sha256_file(path)},
         "wellread": __version__,
         "commit": _commit(),
         "code": {
@@ -256,7 +260,7 @@ def provenance(path: Path, settings: recipe.Recipe) -> dict[str, Any]:
     }
 
 
-def _publish(folder: Path) -> None:
+def publish(folder: Path) -> None:
     """Put copies of the report, the card and the scores at the top of the run folder, and checksums."""
     for name, stage in OUTPUTS.items():
         source = engine.stage_folder(folder, stage) / name

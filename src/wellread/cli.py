@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from wellread.bench.command import bench
+from wellread.benchmark.command import benchmark
 from wellread.errors import UserError
 from wellread.progress import say
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 data = typer.Typer(help="Corpora and labelled data: list, get, check, build tasks.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
+app.add_typer(benchmark, name="benchmark")
 
 GENERAL_VOCABULARY = "general-vocabulary"
 RecipeArgument = Annotated[str, typer.Argument(help="A TOML recipe, or the name of one that comes along.")]

@@ -65,11 +65,11 @@ class Recipe(Settings):
     def model_for(self, variant: str) -> ModelSettings:
         """[model] with the variant's changes."""
         change = self._variant(variant).model
-        return _merge(self.model, change, f"variants.{variant}.model")
+        return merge(self.model, change, f"variants.{variant}.model")
 
     def pretrain_for(self, variant: str) -> PretrainSettings:
         """[pretrain] with the variant's changes and the objective filled in."""
-        settings = _merge(self.pretrain, self._variant(variant).pretrain, f"variants.{variant}.pretrain")
+        settings = merge(self.pretrain, self._variant(variant).pretrain, f"variants.{variant}.pretrain")
         if settings.objective is None:
             objective = "clm" if self.model_for(variant).causal else "mlm"
             settings = settings.model_copy(update={"objective": objective})
@@ -77,8 +77,8 @@ class Recipe(Settings):
 
     def finetune_for(self, task: str, variant: str) -> FinetuneSettings:
         """[finetune] with the variant's and then the task's changes."""
-        settings = _merge(self.finetune, self._variant(variant).finetune, f"variants.{variant}.finetune")
-        return _merge(settings, self.tasks[task].finetune, f"tasks.{task}.finetune")
+        settings = merge(self.finetune, self._variant(variant).finetune, f"variants.{variant}.finetune")
+        return merge(settings, self.tasks[task].finetune, f"tasks.{task}.finetune")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -195,8 +195,12 @@ def resolve(path: str, base: Path, key: str) -> Path:
     return base / Path(expanded).expanduser()
 
 
-def _merge(settings: Any, change: dict[str, Any], where: str) -> Any:
-    """The settings with some keys changed, checked again; nested tables merge."""
+def merge(settings: Any, change: dict[str, Any], where: str) -> Any:
+    """The settings with some keys changed, checked again; nested tables merge.
+
+    Raises:
+        RecipeError: a key is unknown or impossible, named below ``where``.
+    """
     if not change:
         return settings
     return _validate(type(settings), _deep(settings.model_dump(exclude_unset=True), change), where)

@@ -207,6 +207,9 @@ class TaskSettings(Settings):
     path: str | None = Field(
         None, description="Folder with train/dev/test files (`wellread data check` reads it)."
     )
+    fold: Annotated[int, Field(ge=0)] = Field(
+        0, description="Known tasks with folds (pubmedqa): the one that is dev."
+    )
     max_train: Positive | None = Field(None, description="Derived tasks: at most so many training examples.")
     max_eval: Positive | None = Field(
         None, description="Derived tasks: at most so many dev and test examples each."

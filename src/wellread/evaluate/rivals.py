@@ -87,12 +87,12 @@ def majority(task: Task, train: Iterable[Example], split: str) -> Output:
     """What a model says that has learnt nothing but the frequencies of the training labels.
 
     The relative frequencies of the classes (classify) or of each label (multilabel), the mean score
-    (regress), the tag O everywhere (tag).
+    (regress), the most frequent tag everywhere (tag).
     """
-    examples = task.splits[split]
+    examples, train = task.splits[split], list(train)
     if task.kind == "tag":
-        return [["O"] * len(example.tokens) for example in examples]
-    train = list(train)
+        seen = Counter(tag for example in train for tag in example.label)  # type: ignore[union-attr]
+        return [[seen.most_common(1)[0][0]] * len(example.tokens) for example in examples]
     if task.kind == "regress":
         row = [float(np.mean([example.label for example in train]))]
     elif task.kind == "classify":
