@@ -20,10 +20,11 @@ import numpy as np
 from wellread import files
 from wellread.errors import RecipeError
 from wellread.finetune.data import TaskData, prepare
+from wellread.finetune.light import methods, stored
 from wellread.finetune.loop import FinetuneResult, finetune
 from wellread.models import build
 from wellread.progress import Progress, say
-from wellread.settings import Budget, FinetuneSettings, ModelSettings
+from wellread.settings import Budget, FinetuneSettings, LightSettings, ModelSettings
 from wellread.tasks.read import read_task
 from wellread.tasks.subset import subset
 from wellread.tasks.task import SPLITS, Task
@@ -104,8 +105,13 @@ def run(
         UserError: the task, tokenizer or checkpoint cannot be read, or ``finetune.max_length`` is more than
             the model can take.
     """
-    if start_name == "random" and settings.random_learning_rate is not None:
-        settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
+    if start_name == "random":
+        settings = settings.model_copy(
+            update={
+                "learning_rate": settings.random_learning_rate or settings.learning_rate,
+                "light": LightSettings(),  # a frozen body without pre-training would be a straw man
+            }
+        )
     longest(start, settings)  # refuse what cannot be done before any work
     parsed = read_task(task, task_name)
     chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)
@@ -164,6 +170,7 @@ def longest(start: Path | ModelSettings, settings: FinetuneSettings) -> int:
         limit = start.max_length
     else:
         limit = int(build.load_config(start).max_position_embeddings)
+    limit -= methods.added_tokens(settings.light)
     if settings.max_length is not None and settings.max_length > limit:
         raise RecipeError(
             f"the model takes at most {limit} tokens (got {settings.max_length})",
@@ -198,7 +205,7 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
     unit = grid.unit(budget, seed)
     if budget == grid.largest and not result.failed:
         with files.new_folder(grid.candidate(seed), unit=unit.name, inputs=grid.inputs) as partial:
-            build.save(result.model, tokenizer, partial)
+            stored.save(result.model, tokenizer, partial, grid.settings.light)
     with files.new_folder(unit, inputs=grid.inputs) as partial:
         for split in ("dev", "test"):
             _write_output(data.task, split, getattr(result, f"{split}_output"), partial)
@@ -207,13 +214,19 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
 
 
 def _facts(grid: Grid, budget: Budget, seed: int, result: FinetuneResult) -> dict[str, Any]:
-    copied = ("failed", "failure", "labels", "truncated", "dev", "test", "steps", "best_step", "history")
+    copied = (
+        *("failed", "failure", "labels", "truncated", "dev", "test", "steps", "best_step", "history"),
+        *("parameters", "trainable_parameters"),
+    )
     return {
         "task": grid.task_name,
         "model": grid.model_name,
         "start": grid.start_name,
         "budget": budget,
         "seed": seed,
+        "method": grid.settings.light.method,
+        # Gradients and Adam's two moments, four bytes each.
+        "training_bytes": 12 * result.trainable_parameters,
         **{name: getattr(result, name) for name in copied},
     }
 

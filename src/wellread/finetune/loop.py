@@ -24,6 +24,7 @@ from wellread.errors import DataError
 from wellread.evaluate.metrics import score
 from wellread.finetune import encode, objective
 from wellread.finetune.data import TaskData
+from wellread.finetune.light import methods as light
 from wellread.finetune.objective import Objective, Split
 from wellread.models import build, heads, packed
 from wellread.schedules import learning_rate
@@ -45,6 +46,7 @@ class FinetuneResult:
             are NaN (for tag "O" throughout).
         failure: why, or "".
         labels: number of training examples.
+        parameters, trainable_parameters: numbers in the model, and those that were trained.
         truncated: number of inputs (of train, dev and test) that were cut to the longest length.
         steps: optimiser steps done.
         best_step: the step whose weights were kept.
@@ -57,6 +59,8 @@ class FinetuneResult:
     failed: bool = False
     failure: str = ""
     labels: int = 0
+    parameters: int = 0
+    trainable_parameters: int = 0
     truncated: int = 0
     steps: int = 0
     best_step: int = 0
@@ -107,6 +111,7 @@ def finetune(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = heads.task_model(start, tokenizer, task.kind, task.labels, settings.dropout, seed)
     packed.enable(model)
+    light.equip(model, settings.light, settings.dropout, seed)
     model.to(device)
     members = data.sequences(train)
     if not len(members):
@@ -122,19 +127,22 @@ def finetune(
     if task.kind == "regress" and objective.last_layer(model).bias is None:
         _level(model, data.splits["train"], members[:LEVEL_SEQUENCES], float(targets.mean()) / goal.scale)
     result = FinetuneResult(labels=len(train))
+    result.trainable_parameters, result.parameters = light.count(model)
     cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
     result.truncated = int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
     with build.seeded(rng.derive(seed, "finetune-dropout")):
         best = _train(model, data, members, goal, settings, seed, result)
     if not result.failed:
-        model.load_state_dict(best.state)
+        model.load_state_dict(best.state, strict=False)
         objective.fold(goal, model)
-        model.eval()
+        light.finish(model.eval(), settings.light)
         result.best_step, result.model = best.step, model
     result.dev_output, result.dev = _final(result.model, data, "dev")
     result.test_output, result.test = _final(result.model, data, "test")
     if result.model is not None:
-        packed.disable(model.cpu())
+        model.cpu()
+        if not hasattr(model, "light"):  # what is added works on packed batches only
+            packed.disable(model)
     return result
 
 
@@ -167,9 +175,10 @@ def logits_of(model: Any, kind: str, encoded: encode.Encoded) -> np.ndarray:
 
 
 def optimizer(model: Any, settings: FinetuneSettings) -> torch.optim.AdamW:
-    """Bias-corrected AdamW (fused); weight decay on matrices only, not on biases and norms."""
-    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
-    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
+    """Bias-corrected AdamW (fused) of what is trained; weight decay on matrices, not on biases and norms."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    matrices = [weight for weight in trained if weight.ndim >= 2]
+    vectors = [weight for weight in trained if weight.ndim < 2]
     groups = [
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -259,7 +268,8 @@ def _watch(
     rank = (value, -dev_loss)
     if rank > best.rank or not best.state:
         best.rank, best.step, best.since = rank, result.steps, 0
-        best.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+        best.state = {name: weight.detach().clone() for name, weight in trained}
     else:
         best.since += 1
 
