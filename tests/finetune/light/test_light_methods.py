@@ -4,31 +4,16 @@ import numpy as np
 import pytest
 import torch
 import toy
+from equipped import logits, made
 
 from wellread.errors import RecipeError
 from wellread.finetune import data, grid, loop
 from wellread.finetune.light import methods
-from wellread.models import build, heads, packed
+from wellread.models import build
 from wellread.recipe import parse
 from wellread.settings import LightSettings
-from wellread.tokens.batch import pack
 
 ZERO = ("lora", "houlsby", "lightweight", "tiny-attention", "bitfit")
-BATCH = pack([[5, 9, 17, 33, 21, 8], [40, 12], [7, 7, 30, 52, 11, 60, 61, 62, 14], [9], [13, 25]])
-
-
-def made(method, layout, tokenizer, kind="classify", equip=True, **changes):
-    settings = LightSettings(method=method, **changes)
-    model = heads.task_model(toy.model(layout), tokenizer, kind, ("a", "b", "c"), 0.0, 0)
-    packed.enable(model).eval()
-    if equip:
-        methods.equip(model, settings, 0.0, 1)
-    return model
-
-
-def logits(model, batch=BATCH):
-    token = type(model).__name__.endswith("TokenClassification")
-    return (heads.token_logits if token else heads.sequence_logits)(model, batch)
 
 
 @pytest.mark.parametrize("kind", ["classify", "tag"])
@@ -41,7 +26,7 @@ def test_methods_that_begin_at_zero_leave_the_logits_alone(method, layout, kind,
     with torch.no_grad():  # the test can fail: what was added does reach the logits
         for name, weight in changed.named_parameters():
             if name.startswith("light.") or (method == "bitfit" and name.endswith("bias")):
-                weight.add_(0.1)
+                weight.add_(0.1 * torch.randn(weight.shape))
     assert (logits(changed) - plain).abs().max() > 1e-3
 
 
@@ -136,9 +121,11 @@ def start(tokenizer, tmp_path_factory):
     ],
 )
 def test_a_run_trains_the_method_and_the_head_and_nothing_else(method, kind, tokenizer, start):
-    task = toy.task(kind, 60, 20)
+    task = toy.task(kind, 40, 10)
     prepared = data.prepare(task, task.splits["train"], tokenizer, 54)
-    settings = toy.settings(light={"method": method}, max_steps=40, min_steps=40, learning_rate=1e-2)
+    settings = toy.settings(
+        light={"method": method}, max_steps=16, min_steps=16, evaluations=2, learning_rate=1e-2
+    )
     result = loop.finetune(prepared, task.splits["train"], start, tokenizer, settings, 0)
     assert not result.failed
     assert result.history[-1]["loss"] < result.history[0]["loss"]

@@ -24,16 +24,16 @@ def equip(model: Any, _settings: LightSettings, _dropout: float) -> None:
     """
     for switch in SWITCHES.get(model.config.model_type, ()):
         setattr(model.config, switch, True)
-    for module in model.base_model.modules():
-        _give_bias(module, model.config)
+    body = set(model.base_model.modules())
+    for module in model.modules():
+        # The switches turn on the biases of all norms, the head's too, but of the body's projections only.
+        if isinstance(module, nn.LayerNorm) or (isinstance(module, nn.Linear) and module in body):
+            _give_bias(module, model.config.model_type)
     for name, weight in model.base_model.named_parameters():
         if name.endswith("bias"):
             weight.requires_grad_(True)
 
 
-def _give_bias(module: nn.Module, config: Any) -> None:
-    if config.model_type not in SWITCHES or getattr(module, "bias", 0) is not None:
-        return
-    if isinstance(module, nn.LayerNorm | nn.Linear):
-        weight: Any = module.weight
-        module.bias = nn.Parameter(torch.zeros(weight.shape[0]))
+def _give_bias(module: nn.LayerNorm | nn.Linear, layout: str) -> None:
+    if layout in SWITCHES and module.bias is None:
+        module.bias = nn.Parameter(torch.zeros(module.weight.shape[0]))

@@ -59,5 +59,6 @@ def merge(model: Any, settings: LightSettings) -> None:
 
 
 def _add(change: LowRank, _module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-    output[..., change.begin : change.end] += change(inputs[0])
-    return output
+    # Not in place: of a frozen first layer the output needs no gradient and may not be written to.
+    beside = (change.begin, output.shape[-1] - change.end)
+    return output + nn.functional.pad(change(inputs[0]), beside)
