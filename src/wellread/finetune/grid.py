@@ -105,13 +105,11 @@ def run(
         UserError: the task, tokenizer or checkpoint cannot be read, or ``finetune.max_length`` is more than
             the model can take.
     """
-    if start_name == "random":
-        settings = settings.model_copy(
-            update={
-                "learning_rate": settings.random_learning_rate or settings.learning_rate,
-                "light": LightSettings(),  # a frozen body without pre-training would be a straw man
-            }
-        )
+    if start_name == "random" and settings.random_learning_rate is not None:
+        settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
+    if start_name == "random" and settings.light.method != "full":
+        # A frozen body without pre-training would be a straw man.
+        settings = settings.model_copy(update={"light": LightSettings()})
     longest(start, settings)  # refuse what cannot be done before any work
     parsed = read_task(task, task_name)
     chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)

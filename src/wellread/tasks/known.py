@@ -1,7 +1,8 @@
 """Known benchmark tasks in the formats in which they are published, one TOML file each in ``known/``.
 
 Keys of such a file: ``title``, ``kind``, ``source``, ``licence``, and if need be ``metric``, ``labels``;
-``files`` (the file names of each split, the first that exists is read); ``format`` (conll, tsv, csv);
+``files`` (the file names of each split, the first that exists is read; with ``divide`` those of "all", and
+``divide`` says what shares of them are dev and test, see ``tasks/divide.py``); ``format`` (conll, tsv, csv);
 ``columns`` (names for a file without a header); ``rename`` (our key = its column); ``names`` (its label = our
 label); ``flags`` (labels written as "0_0,1_1": index and 0 or 1); ``doc`` (a pattern whose first group, found
 in the id, names the document) and ``doc_prefix``; ``entity`` (the type of tags B and I); ``number_ids`` (ids
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from wellread.errors import DataError, RecipeError
+from wellread.tasks.divide import divide
 from wellread.tasks.read import make_task
 from wellread.tasks.rows import Row, read_rows
 from wellread.tasks.task import SPLITS, Task
@@ -86,8 +88,11 @@ def read_known(known: str, path: Path, name: str | None = None) -> Task:
             if isinstance(row, DataError):
                 raise row
             rows[split].append(_translated(row, told, split))
+    told_facts: dict[str, int] = {}
+    if "divide" in told:
+        rows, told_facts = divide(rows["all"], told["divide"])
     task = make_task(rows, told, name or known)
-    facts = {**task.facts, "known": known, "title": told["title"]}
+    facts = {**task.facts, **told_facts, "known": known, "title": told["title"]}
     return replace(task, facts=facts, splits={split: task.splits[split] for split in SPLITS})
 
 

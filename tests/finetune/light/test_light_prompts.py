@@ -66,7 +66,7 @@ def test_between_text_and_answer(layout, pair):
     """As MediSwift: where each answer begins is told; in decoders its first token comes from the prompt."""
     model, stock = pair(layout)
     at = [4, 1, 6, 1, 2]
-    found = prompts.hidden_states(model, BATCH, torch.tensor(at))
+    found = prompts.read(model, BATCH, BATCH.cu_seqlens[:-1].long() + torch.tensor(at) - 1)
     assert torch.allclose(found, padded_reference(model, stock, BATCH, at), atol=1e-5)
     assert model.light.at is None  # the next call is told anew
     before = padded_reference(model, stock, BATCH, [0] * 5)

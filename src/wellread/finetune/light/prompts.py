@@ -62,21 +62,21 @@ def equip(model: Any, settings: LightSettings, _dropout: float) -> nn.Module:
     return prompt
 
 
-def hidden_states(model: Any, batch: PackedBatch, at: Tensor) -> Tensor:
-    """As :func:`wellread.models.packed.hidden_states`, with the prompt at places of one's own.
+def read(model: Any, batch: PackedBatch, ends: Tensor) -> Tensor:
+    """As :func:`wellread.models.packed.hidden_states`, with the prompt between the inputs and their answers.
 
-    In a decoder the row of the token before the prompt is that of the prompt's last vector: from it what
-    follows is predicted, for instance the first token of an answer.
+    In a decoder the row of an input's last token is that of the prompt's last vector: from it the first token
+    of the answer is predicted.
 
     Args:
         model: equipped with a prompt.
-        batch: T tokens in S sequences.
-        at: (S,) int64, before which token of each sequence the prompt stands; its length means the end.
+        batch: T tokens in S sequences, each an input and its answer.
+        ends: (S,) int64, the row of the last token of each input.
 
     Returns:
         (T, d) hidden states of the batch's own tokens.
     """
-    model.light.at = at
+    model.light.at = ends - batch.cu_seqlens[:-1].to(ends.device) + 1
     try:
         return packed.hidden_states(model, batch)
     finally:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -60,7 +60,7 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, settings:
     files.write_json(folder / FACTS, facts)
 
 
-def load(folder: Path, head: Literal["classify", "tag"]) -> Any:
+def load(folder: Path, head: build.Head) -> Any:
     """A fine-tuned model with packed attention, from a stock checkpoint's folder or one of :func:`save`.
 
     Raises:
