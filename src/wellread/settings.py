@@ -229,8 +229,40 @@ class TaskSettings(Settings):
         return self
 
 
+class LightSettings(Settings):
+    """Light-weight fine-tuning: a few parameters are trained beside the head, the rest stays."""
+
+    method: Literal[
+        "full",
+        "lora",
+        "houlsby",
+        "lightweight",
+        "tiny-attention",
+        "residual",
+        "prompt",
+        "prefix",
+        "bitfit",
+    ] = Field("full", description="What is trained beside the head; `full` trains every weight.")
+    rank: Positive = Field(8, description="LoRA: rank of the change of a matrix.")
+    alpha: Annotated[float, Field(gt=0)] = Field(
+        16.0, description="LoRA: the change is multiplied by alpha / rank."
+    )
+    targets: tuple[Literal["query", "key", "value", "output", "ffn"], ...] = Field(
+        ("query", "value"), min_length=1, description="LoRA: the matrices that change."
+    )
+    bottleneck: Positive = Field(
+        32, description="Inner width of the adapters (houlsby, lightweight, residual)."
+    )
+    heads: Positive = Field(4, description="TinyAttention: heads, each of one dimension.")
+    blocks: Positive = Field(1, description="Gated residual networks on top of the last layer.")
+    vectors: Positive = Field(10, description="prompt, prefix: learnt vectors; inputs are so much shorter.")
+    place: Literal["before", "after"] = Field(
+        "before", description="prompt: before the text, or between the text and the answer."
+    )
+
+
 class FinetuneSettings(Settings):
-    """Dense fine-tuning on labelled tasks."""
+    """Fine-tuning on labelled tasks."""
 
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0, 1, 2), min_length=1, description="Runs per setting."
@@ -285,6 +317,9 @@ class FinetuneSettings(Settings):
     swa_last: Rate = Field(0.25, description="Share of the steps, at the end, that SWA averages.")
     rdrop: Annotated[float, Field(ge=0)] = Field(
         0.0, description="R-Drop: weight of the divergence of two dropout passes; doubles the time."
+    )
+    light: LightSettings = Field(
+        default_factory=LightSettings, description="Light-weight methods, for pre-trained starts."
     )
 
     def facts(self, *without: str) -> dict[str, Any]:

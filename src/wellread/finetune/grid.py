@@ -21,10 +21,11 @@ from wellread import files
 from wellread.errors import RecipeError
 from wellread.finetune import stable
 from wellread.finetune.data import TaskData, prepare
+from wellread.finetune.light import methods, stored
 from wellread.finetune.loop import FinetuneResult, finetune
 from wellread.models import build
 from wellread.progress import Progress, say
-from wellread.settings import Budget, FinetuneSettings, ModelSettings
+from wellread.settings import Budget, FinetuneSettings, LightSettings, ModelSettings
 from wellread.tasks.read import read_task
 from wellread.tasks.subset import subset
 from wellread.tasks.task import SPLITS, Task
@@ -107,6 +108,9 @@ def run(
     """
     if start_name == "random" and settings.random_learning_rate is not None:
         settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
+    if start_name == "random" and settings.light.method != "full":
+        # A frozen body without pre-training would be a straw man.
+        settings = settings.model_copy(update={"light": LightSettings()})
     longest(start, settings)  # refuse what cannot be done before any work
     stable.check(settings, stable.size_of(start))
     parsed = read_task(task, task_name)
@@ -179,6 +183,7 @@ def longest(start: Path | ModelSettings, settings: FinetuneSettings) -> int:
         limit = start.max_length
     else:
         limit = int(build.load_config(start).max_position_embeddings)
+    limit -= methods.added_tokens(settings.light)
     if settings.max_length is not None and settings.max_length > limit:
         raise RecipeError(
             f"the model takes at most {limit} tokens (got {settings.max_length})",
@@ -213,7 +218,7 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
     unit = grid.unit(budget, seed)
     if budget == grid.largest and not result.failed:
         with files.new_folder(grid.candidate(seed), unit=unit.name, inputs=grid.inputs) as partial:
-            build.save(result.model, tokenizer, partial)
+            stored.save(result.model, tokenizer, partial, grid.settings.light)
     with files.new_folder(unit, inputs=grid.inputs) as partial:
         for split in ("dev", "test"):
             _write_output(data.task, split, getattr(result, f"{split}_output"), partial)
@@ -222,14 +227,30 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
 
 
 def _facts(grid: Grid, budget: Budget, seed: int, result: FinetuneResult) -> dict[str, Any]:
-    copied = ["failed", "failure", "labels", "picked", "truncated", "dev", "test"]
-    copied += ["steps", "best_step", "history"]
+    copied = (
+        *(
+            "failed",
+            "failure",
+            "labels",
+            "picked",
+            "truncated",
+            "dev",
+            "test",
+            "steps",
+            "best_step",
+            "history",
+        ),
+        *("parameters", "trainable_parameters"),
+    )
     return {
         "task": grid.task_name,
         "model": grid.model_name,
         "start": grid.start_name,
         "budget": budget,
         "seed": seed,
+        "method": grid.settings.light.method,
+        # Gradients and Adam's two moments, four bytes each.
+        "training_bytes": 12 * result.trainable_parameters,
         **{name: getattr(result, name) for name in copied},
     }
 

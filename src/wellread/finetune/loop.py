@@ -25,6 +25,7 @@ from wellread.errors import DataError
 from wellread.evaluate.metrics import score
 from wellread.finetune import encode, objective, stable
 from wellread.finetune.data import TaskData
+from wellread.finetune.light import methods as light
 from wellread.finetune.objective import Objective, Split
 from wellread.finetune.optimizer import optimizer, set_rates
 from wellread.finetune.stability import averaging, rdrop
@@ -50,6 +51,7 @@ class FinetuneResult:
         failure: why, or "".
         labels: number of training examples.
         picked: settings that a named recipe has picked for this run.
+        parameters, trainable_parameters: numbers in the model, and those that were trained.
         truncated: number of inputs (of train, dev and test) that were cut to the longest length.
         steps: optimiser steps done.
         best_step: the step whose weights were kept.
@@ -63,6 +65,8 @@ class FinetuneResult:
     failure: str = ""
     labels: int = 0
     picked: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    trainable_parameters: int = 0
     truncated: int = 0
     steps: int = 0
     best_step: int = 0
@@ -116,6 +120,7 @@ def finetune(
     reinitialise(model, settings.reinit_layers, seed)
     freeze(model, settings.freeze_layers)
     packed.enable(model)
+    light.equip(model, settings.light, settings.dropout, seed)
     model.to(device)
     members = data.sequences(train)
     if not len(members):
@@ -131,19 +136,22 @@ def finetune(
     if task.kind == "regress" and objective.last_layer(model).bias is None:
         _level(model, data.splits["train"], members[:LEVEL_SEQUENCES], float(targets.mean()) / goal.scale)
     result = FinetuneResult(labels=len(train), picked=picked)
+    result.trainable_parameters, result.parameters = light.count(model)
     cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
     result.truncated = int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
     with build.seeded(rng.derive(seed, "finetune-dropout")):
         best = _train(model, data, members, goal, settings, seed, result)
     if not result.failed:
-        model.load_state_dict(best.state)
+        model.load_state_dict(best.state, strict=False)
         objective.fold(goal, model)
-        model.eval()
+        light.finish(model.eval(), settings.light)
         result.best_step, result.model = best.step, model
     result.dev_output, result.dev = _final(result.model, data, "dev")
     result.test_output, result.test = _final(result.model, data, "test")
     if result.model is not None:
-        packed.disable(model.cpu())
+        model.cpu()
+        if not hasattr(model, "light"):  # what is added works on packed batches only
+            packed.disable(model)
     return result
 
 
@@ -270,7 +278,8 @@ def _watch(
     rank = (value, -dev_loss)
     if rank > best.rank or not best.state:
         best.rank, best.step, best.since = rank, result.steps, 0
-        best.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+        best.state = {name: weight.detach().clone() for name, weight in trained}
     else:
         best.since += 1
 

@@ -8,9 +8,9 @@ names of each split, the first that exists is read; a dev split without files is
 our label); ``flags`` (labels written as "0_0,1_1": index and 0 or 1); ``replace`` (a pattern = what stands
 for it in the text); ``doc`` (a pattern whose first group, found in the id, names the document) and
 ``doc_prefix``; ``entity`` (the type of tags B and I) and ``untyped`` (all tags get it); ``number_ids`` (ids
-begin anew in each split); ``official`` (``unit`` and the benchmark's size of each split in it) and
-``partial`` (what the files lack). A file may have several ``layouts``, tables of keys that differ, of
-which the first that fits is read.
+begin anew in each split); ``divide`` (shares of dev and test, of a benchmark in one file, "all");
+``official`` (``unit`` and the benchmark's size of each split in it) and ``partial`` (what the files lack).
+A file may have several ``layouts``, tables of keys that differ, of which the first that fits is read.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 from wellread.errors import DataError, RecipeError
 from wellread.tasks import pubmedqa
+from wellread.tasks.divide import divide
 from wellread.tasks.read import make_task
 from wellread.tasks.rows import Row, file_bytes, read_rows, real_file
 from wellread.tasks.task import SPLITS, Task
@@ -97,8 +98,11 @@ def read_known(known: str, path: Path, name: str | None = None, fold: int = 0) -
     else:
         rows = {split: list(_rows(told, file)) for split, file in found.items()}
     translated = {split: [_translated(row, told, split) for row in rows[split]] for split in rows}
+    left_out: dict[str, int] = {}
+    if "divide" in told:
+        translated, left_out = divide(translated["all"], told["divide"])
     task = make_task(translated, told, name or known)
-    facts = {**task.facts, "known": known, "title": told["title"], **_compared(task, told)}
+    facts = {**task.facts, **left_out, "known": known, "title": told["title"], **_compared(task, told)}
     return replace(task, facts=facts, splits={split: task.splits[split] for split in SPLITS})
 
 
