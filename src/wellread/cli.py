@@ -160,14 +160,50 @@ for _name, _kind, _help in (
 
 @app.command()
 def finetune(
-    recipe: RecipeArgument,
+    recipe: Annotated[str | None, typer.Argument(help="A recipe; or give --model and --data.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder of any maker, or a run folder.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Your labelled file, or a folder of splits.")] = None,
+    task: Annotated[str | None, typer.Option(help="With --data: name of the task.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="With --data: runs of each number of labels.")] = 5,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="With --data: KEY=VALUE of [finetune], once or more.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="With --data: CPU threads.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --data: print JSON for machines.")] = False,
     out: Out = None,
     allow_overlap: AllowOverlap = False,
     quiet: Quiet = False,
     processes: Processes = None,
     named: Named = None,
 ) -> None:
-    """Build a recipe up to the fine-tuned models."""
+    """Fine-tune a model on your labelled file, or build a recipe up to the fine-tuned models."""
+    if model is not None and data is not None and recipe is None:
+        from wellread import tuning
+
+        job = tuning.prepare(
+            model,
+            data,
+            task=task,
+            seeds=seeds,
+            named=named or "stable",
+            changes=tuple(change or ()),
+            out=out,
+            threads=threads,
+        )
+        found = tuning.run(job, quiet=quiet)
+        print(json.dumps(found, indent=1) if as_json else tuning.to_text(found))
+        say(f"Next: `wellread predict {found['model']}` labels new text.")
+        return
+    if recipe is None or model is not None or data is not None:
+        raise UserError(
+            "neither a recipe nor a model with data"
+            if recipe is None
+            else "a recipe brings its model and data",
+            where="finetune",
+            fix="give RECIPE, or --model FOLDER with --data FILE",
+        )
     from wellread.api import run as build
     from wellread.pretrain.processes import helper
 

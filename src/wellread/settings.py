@@ -205,7 +205,8 @@ class TaskSettings(Settings):
     )
     known: str | None = Field(None, description="A benchmark task whose original files lie under `path`.")
     path: str | None = Field(
-        None, description="Folder with train/dev/test files (`wellread data check` reads it)."
+        None,
+        description="Folder of train, dev and test files, or one labelled file; see `wellread data check`.",
     )
     fold: Annotated[int, Field(ge=0)] = Field(
         0, description="Known tasks with folds (pubmedqa): the one that is dev."

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wellread import stages
+from wellread import given
 from wellread.benchmark import suite as suites
 from wellread.benchmark.suite import Suite
-from wellread.errors import RecipeError, UserError
+from wellread.errors import UserError
 from wellread.pipeline import cores
 from wellread.recipe import merge
 from wellread.settings import FinetuneSettings
@@ -87,9 +85,8 @@ def prepare(suite_name: str, options: Options) -> Job:
         UserError: no such task, no data, a bad setting, or a model that cannot be fine-tuned.
     """
     suite = suites.load(suite_name)
-    model = _model(options.model)
-    given = options.name or (model.name if model.name != "model" else model.parent.name)
-    name = re.sub(r"[^a-z0-9_.-]+", "-", given.lower()).strip("-.") or "model"
+    model = given.checkpoint(options.model)
+    name = given.model_name(model, options.name)
     data = _data(options.data)
     parts, missing = _parts(data, _chosen(suite, options.tasks), options.seeds)
     if not parts:
@@ -112,34 +109,12 @@ def settings_for(model: Path, changes: tuple[str, ...], seeds: int) -> FinetuneS
     from wellread.models.build import load_config
 
     usual: dict[str, Any] = dict(LARGE_SETTINGS) if load_config(model).hidden_size >= LARGE else {}
-    asked: dict[str, Any] = {}
-    for change in changes:
-        key, mark, value = change.partition("=")
-        if not mark:
-            raise RecipeError("not KEY=VALUE", where=f"--set {change}", fix="write --set learning_rate=3e-5")
-        try:
-            asked |= tomllib.loads(f"{key} = {value}")
-        except tomllib.TOMLDecodeError:
-            asked[key.strip()] = value
     fixed = {"seeds": tuple(range(seeds)), "starts": ("pretrained",)}
-    return merge(FinetuneSettings(), usual | asked | fixed, "--set")
+    return merge(FinetuneSettings(), usual | given.changes(changes) | fixed, "--set")
 
 
-def _model(path: Path) -> Path:
-    """The checkpoint folder meant: itself, or the main pre-trained model of a run folder."""
-    from wellread.api import open_run
-    from wellread.models.build import load_config
-    from wellread.tokens import tokenizer
-
-    if not (path / "config.json").exists() and (path / stages.STAGES).is_dir():
-        path = open_run(path).model()
-    load_config(path)
-    tokenizer.load(path)
-    return path.resolve()
-
-
-def _data(given: Path | None) -> Path:
-    named = given or (Path(os.environ["WELLREAD_DATA"]) if os.environ.get("WELLREAD_DATA") else None)
+def _data(folder: Path | None) -> Path:
+    named = folder or (Path(os.environ["WELLREAD_DATA"]) if os.environ.get("WELLREAD_DATA") else None)
     if named is None:
         raise UserError("no data folder", where="--data", fix="give it, or set WELLREAD_DATA")
     if not named.is_dir():

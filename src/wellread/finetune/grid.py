@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,12 +135,12 @@ def run(
     if left:
         if settings.recipe and not quiet:
             _say_what_is_picked(grid, parsed)
-        _run_units(grid, left, threads, quiet=quiet)
+        _run_units(grid, left, threads, parsed.metric, quiet=quiet)
     _keep_best(grid, parsed.metric, quiet=quiet)
     _opened.cache_clear()
 
 
-def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, *, quiet: bool) -> None:
+def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, metric: str, *, quiet: bool) -> None:
     import torch
 
     workers, each = share(1 if torch.cuda.is_available() else threads, len(grid.units))
@@ -147,9 +148,21 @@ def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, *, quie
     calls = [(grid, *unit) for unit in left]
     with Progress(label, total, "runs", done=total - len(left), quiet=quiet) as progress:
         for _ in side_by_side(_run_unit, calls, workers=workers, threads=each):
-            progress.advance()
+            progress.advance(note=_so_far(grid, metric))
     if not quiet:
         _say_what_was_cut(grid)
+
+
+def _so_far(grid: Grid, metric: str) -> str:
+    """Mean and spread on dev of the runs of the largest budget that are done."""
+    found = [
+        path / "result.json" for path in (grid.unit(*unit) for unit in grid.units if unit[0] == grid.largest)
+    ]
+    values = [100 * files.read_json(path)["dev"][metric] for path in found if path.exists()]
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"dev {metric} {statistics.fmean(values):.1f}{spread}"
 
 
 def _say_what_is_picked(grid: Grid, task: Task) -> None:

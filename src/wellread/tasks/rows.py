@@ -50,15 +50,22 @@ class Row:
 
 
 def split_files(folder: Path) -> dict[str, Path]:
-    """The file of each split that ``folder`` holds.
+    """The file of each split that ``folder`` holds; a file in its place is the train file.
 
     Raises:
-        DataError: the folder is missing, holds no train file, or two files for one split.
+        DataError: the folder is missing, holds no train file, or two files for one split; or the file is of
+            no known format.
     """
     folder = Path(folder)
+    if folder.is_file():
+        if folder.suffix not in FORMATS:
+            raise DataError(
+                f"a labelled file ends in {', '.join(FORMATS)}", where=str(folder), fix="convert or rename it"
+            )
+        return {"train": folder}
     if not folder.is_dir():
         raise DataError(
-            "no such folder", where=str(folder), fix="give a folder with train.jsonl (or .csv, .tsv)"
+            "no such file or folder", where=str(folder), fix="give a folder with train.jsonl (or .csv, .tsv)"
         )
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
