@@ -181,17 +181,14 @@ def _check(data: Path) -> None:
 
     found = check(data)
     errors = [finding for finding in found if finding.severity == "error"]
+    if len(errors) == 1:
+        raise DataError(errors[0].what, where=errors[0].where, fix=errors[0].fix)
     for finding in (errors or found)[:SHOWN]:
         say(f"{finding.severity}: {finding.where}: {finding.what}")
-    more = len(errors or found) - SHOWN
-    if more > 0:
-        say(f"{more} more: `wellread data check {data}` shows all")
+    if len(errors or found) > SHOWN:
+        say(f"{len(errors or found) - SHOWN} more: `wellread data check {data}` shows all")
     if errors:
-        raise DataError(
-            f"{len(errors)} error(s) in the labelled data",
-            where=str(data),
-            fix=errors[0].fix or errors[0].what,
-        )
+        raise DataError(f"{len(errors)} errors in the labelled data", where=str(data), fix=errors[0].fix)
 
 
 def _budgets(train: int) -> tuple[Budget, ...]:
