@@ -38,6 +38,7 @@ def test_tasks_that_are_there_are_run_and_the_others_named(finished) -> None:
     assert sorted(by_task["biosses"].values) == sorted(by_task["gad"].values) == [0, 1]
     assert by_task["biosses"].partial == "" and "the benchmark 4,261" in by_task["gad"].partial
     assert "no folder ddi or blurb_ddi" in by_task["ddi"].missing and not by_task["ddi"].values
+    assert by_task["ddi"].metric == "micro_f1_positive" and by_task["jnlpba"].metric == "entity_f1"
     assert made.name == "tiny_bert"
 
 

@@ -24,8 +24,10 @@ from wellread.benchmark.live import watching
 from wellread.benchmark.table import TaskState
 from wellread.errors import ArtefactError
 from wellread.pipeline import READING
+from wellread.progress import say
 from wellread.settings import TaskSettings
 from wellread.stages import Stage, stage_folder
+from wellread.tasks.known import metric_of
 
 CODE = ("finetune", "models", "schedules", "tokens/batch", *READING)
 BOOTSTRAP = 1000
@@ -43,6 +45,8 @@ def run(job: Job, *, quiet: bool = False) -> list[TaskState]:
     api.use_threads(job.threads)
     with stages.locked(job.out):
         files.write_json(job.out / "run.json", _provenance(job))
+        if not quiet:
+            say(f"reading the files of {len(job.parts)} tasks")
         stages.execute([_task(part) for part in job.parts], job.out, quiet=True)
         # Small tasks first: the table fills sooner.
         ordered = sorted(job.parts, key=lambda part: _told(job, part)["counts"]["train"])
@@ -69,7 +73,7 @@ def states(job: Job, prints: dict[str, str]) -> list[TaskState]:
         job: the benchmark.
         prints: fingerprints of its fine-tuning stages; runs under others are of other settings.
     """
-    found = {task: TaskState(task, missing=why) for task, why in job.missing.items()}
+    found = {task: TaskState(task, metric_of(task), missing=why) for task, why in job.missing.items()}
     for part in job.parts:
         told = _told(job, part)
         state = found.get(part.task) or TaskState(part.task, told["metric"])

@@ -92,21 +92,23 @@ def to_text(suite: Suite, model: str, states: list[TaskState]) -> str:
 
 
 def to_rich(suite: Suite, model: str, states: list[TaskState]) -> Table:
-    """The table for a terminal."""
+    """The table for a terminal, without groups and metrics, which leaves room for the notes."""
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    head, *rows = cells(suite, model, states)
-    table = Table(title=escape(suite.title), caption=CAPTION)
-    numbers = range(3, len(head) - 1)
-    for place, name in enumerate(head):
-        table.add_column(escape(name), justify="right" if place in numbers else "left")
-    for row in rows:
+    rows = [[row[1] or row[2], *row[3:]] for row in cells(suite, model, states)]
+    table = Table(title=escape(suite.title), caption=CAPTION, box=box.SIMPLE_HEAD, pad_edge=False)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, width in zip(rows[0][:-1], widths, strict=False):
+        table.add_column(escape(name), justify="left" if name == "task" else "right", min_width=width)
+    table.add_column("note", no_wrap=True, overflow="ellipsis")
+    for row in rows[1:]:
         table.add_row(*map(escape, row))
     return table
 
 
-CAPTION = "percent on test, mean ± standard deviation over seeds; published columns are single reported means"
+CAPTION = "percent on test: mean ± standard deviation over seeds; published: as reported"
 
 
 def _whole(states: list[TaskState]) -> dict[str, float]:
@@ -153,7 +155,7 @@ def _score_rows(suite: Suite, states: list[TaskState]) -> list[list[str]]:
         here = mean_of_groups(suite, whole, means)
         assert here is not None
         columns = [_percent(100 * here), "", *map(_percent, same)]
-        rows.append(["", "", f"mean of {len(means)} groups", *columns, f"only {', '.join(means)}"])
+        rows.append(["", "", "whole groups only", *columns, ", ".join(means)])
     return rows
 
 

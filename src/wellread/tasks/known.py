@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from wellread.errors import DataError, RecipeError
+from wellread.evaluate.metrics import default_metric
 from wellread.tasks import pubmedqa
 from wellread.tasks.divide import divide
 from wellread.tasks.read import make_task
@@ -52,6 +53,12 @@ def describe(known: str, where: str = "known") -> dict[str, Any]:
         fix = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(known_names())}"
         raise RecipeError(f"unknown task {known!r}", where=where, fix=fix)
     return tomllib.loads((_FOLDER / f"{known}.toml").read_text(encoding="utf-8"))
+
+
+def metric_of(known: str) -> str:
+    """The score that a known task reports first."""
+    told = describe(known)
+    return told.get("metric") or default_metric(told["kind"])
 
 
 def known_files(known: str, folder: Path, where: str = "known") -> dict[str, Path]:
