@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,7 @@ def finetune(
         class_weights=settings.class_weights,
         has_bias=objective.last_layer(model).bias is not None,
     )
+    goal = replace(goal, agreement=settings.rdrop)
     if task.kind == "regress" and objective.last_layer(model).bias is None:
         _level(model, data.splits["train"], members[:LEVEL_SEQUENCES], float(targets.mean()) / goal.scale)
     result = FinetuneResult(labels=len(train), picked=picked)
@@ -215,7 +216,7 @@ def _train(
     for step in range(steps):
         set_rates(optimiser, settings, step, learning_rate.linear(step, steps, settings.warmup))
         index = members[encode.order(len(members), step * settings.batch, settings.batch, seed)]
-        loss = _loss(model, split, index, goal, settings.rdrop)
+        loss = _loss(model, split, index, goal)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         losses.append(loss.item())
@@ -237,28 +238,22 @@ def _train(
     return best
 
 
-def _loss(model: Any, split: Split, index: np.ndarray, goal: Objective, agreement: float = 0.0) -> Tensor:
-    """Training loss of some sequences; ``agreement`` is R-Drop's weight, 0 for a single pass."""
+def _loss(model: Any, split: Split, index: np.ndarray, goal: Objective) -> Tensor:
+    """Training loss of some sequences."""
     device = next(model.parameters()).device
     # Neighbours of equal length share one attention call; the order within a batch changes nothing else.
     index = index[np.argsort(split.encoded.lengths[index], kind="stable")]
     batch, rows, words = encode.select(split.encoded, index)
-    batch, places = batch.to(device), torch.from_numpy(rows).to(device)
+    batch = batch.to(device)
+    target = torch.from_numpy(split.targets[words if goal.kind == "tag" else index]).to(device)
 
     def forward() -> Tensor:
         with _precision(device):
             if goal.kind == "tag":
-                return heads.token_logits(model, batch)[places].float()
+                return heads.token_logits(model, batch)[torch.from_numpy(rows).to(device)].float()
             return heads.sequence_logits(model, batch).float()
 
-    logits = forward()
-    target = torch.from_numpy(split.targets[words if goal.kind == "tag" else index]).to(device)
-    loss = objective.loss(goal, logits, target)
-    if not agreement:
-        return loss
-    again = forward()
-    both = 0.5 * (loss + objective.loss(goal, again, target))
-    return both + agreement * rdrop.divergence(goal.kind, logits, again)
+    return rdrop.loss(goal.agreement, goal.kind, forward, lambda logits: objective.loss(goal, logits, target))
 
 
 def _watch(

@@ -7,6 +7,7 @@ from shape import LAYERS
 
 from wellread.finetune.stability.layers import depths
 from wellread.finetune.stability.reinitialise import reinitialise
+from wellread.models import build
 
 
 @pytest.mark.parametrize("kind", ["classify", "tag"])
@@ -49,3 +50,18 @@ def test_seeds_draw_different_weights_and_leave_the_generator_alone(model):
     name = f"model.layers.{LAYERS - 1}.mlp.Wi.weight"
     assert torch.equal(one.get_parameter(name), again.get_parameter(name))
     assert not torch.equal(one.get_parameter(name), other.get_parameter(name))
+
+
+@pytest.mark.parametrize("layout", toy.LAYOUTS)
+def test_a_language_model_keeps_its_head(layout, checkpoints):
+    folder, _ = checkpoints(layout)
+    head = "clm" if layout in ("llama", "gpt2") else "mlm"
+    made, before = build.load(folder, head), dict(build.load(folder, head).named_parameters())
+    with torch.no_grad():
+        for weight in (*made.parameters(), *before.values()):
+            weight.add_(0.01)
+    reinitialise(made, 1, 0)
+    body = f"{made.base_model_prefix}."
+    changed = {name for name, weight in made.named_parameters() if not torch.equal(weight, before[name])}
+    depth = depths(made)
+    assert changed == {name for name in depth if depth[name] <= 1 and name.startswith(body)}

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from wellread.tasks.task import Kind
+
+
+def loss(
+    weight: float, kind: Kind, forward: Callable[[], Tensor], once: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Mean loss of two passes plus ``weight`` times their divergence; of one pass where the weight is 0.
+
+    Args:
+        weight: of the divergence.
+        kind: of the task.
+        forward: a pass over the batch, with dropout: () -> (N, labels) logits.
+        once: the loss of some logits.
+    """
+    first = forward()
+    if not weight:
+        return once(first)
+    second = forward()
+    return 0.5 * (once(first) + once(second)) + weight * divergence(kind, first, second)
 
 
 def divergence(kind: Kind, first: Tensor, second: Tensor) -> Tensor:

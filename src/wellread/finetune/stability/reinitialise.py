@@ -14,7 +14,7 @@ from wellread import rng
 from wellread.finetune.stability.layers import depths
 from wellread.models.build import seeded
 
-OUTPUTS = ("classifier.", "score.")  # the last layer of the stock heads is fresh in any case
+OUTPUTS = ("classifier.", "score.")  # the last layer of a stock classifier is fresh in any case
 
 
 @torch.no_grad()
@@ -25,16 +25,18 @@ def reinitialise(model: Any, layers: int, seed: int) -> None:
     norms 1 and 0.
 
     Args:
-        model: a stock classifier of L blocks.
+        model: a stock model of L blocks.
         layers: 0 for nothing; k for the top k blocks and what stands between them and the last layer (final
-            norm, BERT's pooler, ModernBERT's head transform).
+            norm, BERT's pooler, ModernBERT's head transform); a language model keeps its head.
         seed: of the run.
     """
     if not layers:
         return
     with seeded(rng.derive(seed, "finetune-reinitialise")):
         fresh = dict(type(model)(model.config).named_parameters())
-    depth = depths(model)
+    depth, body = depths(model), f"{model.base_model_prefix}."
+    keeps_head = model.get_output_embeddings() is not None
     for name, weight in model.named_parameters():
-        if depth[name] <= layers and not name.startswith(OUTPUTS):
+        is_kept = name.startswith(OUTPUTS) or (keeps_head and not name.startswith(body))
+        if depth[name] <= layers and not is_kept:
             weight.copy_(fresh[name])
