@@ -75,7 +75,7 @@ def test_the_same_command_continues_and_other_data_start_anew(model, tmp_path, m
 def test_errors_in_the_data_are_told_before_anything_runs(model, tmp_path, capsys):
     data = tmp_path / "notes.jsonl"
     data.write_text('{"text": "one", "label": "a"}\n{"text": "two"}\n{"label": "a"}\n')
-    with pytest.raises(DataError, match="2 errors"):
+    with pytest.raises(DataError, match="3 errors"):
         tuning.prepare(model, data, out=tmp_path / "run")
     said = capsys.readouterr().err
     assert "notes.jsonl:2" in said and "notes.jsonl:3" in said
