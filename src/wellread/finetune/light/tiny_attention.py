@@ -29,7 +29,8 @@ class TinyAttention(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(1, T, d) -> (1, T, d)."""
-        query, key, value = (part.mT[..., None] for part in self.qkv(hidden).chunk(3, dim=-1))
+        # In float32: the GPU's variable-length kernel, for half precision, takes no heads of one dimension.
+        query, key, value = (part.mT[..., None].float() for part in self.qkv(hidden).chunk(3, dim=-1))
         mixed, _ = packed.attention(self, query, key, value, None, scaling=1.0, **self.bounds)
         return hidden + self.out(mixed[..., 0])
 
