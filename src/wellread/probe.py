@@ -182,7 +182,7 @@ def finetuning(
     loaded = tokenizer.load(tokenizer_folder)
     few = replace(made, splits={split: examples[:300] for split, examples in made.splits.items()})
     train = subset(few, "all", 0)
-    prepared = data.prepare(few, train, loaded, grid.longest(model, tuning))
+    prepared = data.prepare(few, train, loaded, grid.longest(model, tuning), tuning)
     short = tuning.model_copy(update={"max_steps": TUNING_STEPS, "evaluations": 1})
     many = short.model_copy(update={"max_steps": 3 * TUNING_STEPS})
     workers, each = workers_of(recipe, task)
@@ -196,7 +196,7 @@ def finetuning(
     total = 0.0
     for budget in settings.budgets:
         labels = sizes["train"] if budget == "all" else min(budget, sizes["train"])
-        steps = loop.steps_of(tuning, round(labels))
+        steps = loop.steps_of(tuning, round(labels)) if labels else 0
         watched = min(sizes["dev"], data.WATCHED) * tuning.evaluations
         total += steps * step + look * (watched + sizes["dev"] + sizes["test"])
     starts = len(recipe.variant_names()) * ("pretrained" in tuning.starts) + ("random" in tuning.starts)

@@ -19,7 +19,8 @@ import numpy as np
 
 from wellread import files
 from wellread.errors import RecipeError
-from wellread.finetune.data import TaskData, prepare
+from wellread.finetune.data import TaskData, check_head, prepare
+from wellread.finetune.head import NOTES
 from wellread.finetune.loop import FinetuneResult, finetune
 from wellread.models import build
 from wellread.progress import Progress, say
@@ -108,6 +109,8 @@ def run(
         settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
     longest(start, settings)  # refuse what cannot be done before any work
     parsed = read_task(task, task_name)
+    layout = start.layout if isinstance(start, ModelSettings) else build.load_config(start).model_type
+    check_head(settings, parsed, layout, budgets)
     chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)
     if settings.class_weights and parsed.kind == "regress" and not quiet:
         say(f"{task_name}: finetune.class_weights has no meaning for scores and is ignored")
@@ -179,7 +182,7 @@ def _opened(grid: Grid) -> tuple[TaskData, Any]:
     task, loaded = read_task(grid.task, grid.task_name), tokenizers.load(grid.tokenizer)
     wanted = {example.id for unit in grid.units for example in subset(task, *unit)}
     train = [example for example in task.splits["train"] if example.id in wanted]
-    return prepare(task, train, loaded, longest(grid.start, grid.settings)), loaded
+    return prepare(task, train, loaded, longest(grid.start, grid.settings), grid.settings), loaded
 
 
 def _say_what_was_cut(grid: Grid) -> None:
@@ -199,6 +202,8 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
     if budget == grid.largest and not result.failed:
         with files.new_folder(grid.candidate(seed), unit=unit.name, inputs=grid.inputs) as partial:
             build.save(result.model, tokenizer, partial)
+            if data.head.notes is not None:
+                files.write_json(partial / NOTES, data.head.notes)
     with files.new_folder(unit, inputs=grid.inputs) as partial:
         for split in ("dev", "test"):
             _write_output(data.task, split, getattr(result, f"{split}_output"), partial)
