@@ -231,8 +231,8 @@ class AnswerSettings(Settings):
     template: str | None = Field(
         None,
         description="What the model reads: {text}, {text_pair} and {options} are filled in, {answer} is "
-        "where it answers. Lines of which nothing is filled in are left out; only the texts are cut when it is "
-        'too long. Default "{text}\\n{text_pair}\\n{options}\\nAnswer: {answer}".',
+        "where it answers. Lines of which nothing is filled in are left out; only the texts are cut when it "
+        'is too long. Default "{text}\\n{text_pair}\\n{options}\\nAnswer: {answer}".',
     )
     words: tuple[tuple[str, str], ...] = Field(
         (),

@@ -37,22 +37,19 @@ def disable(model: PreTrainedModel) -> PreTrainedModel:
     return unfuse(model)
 
 
-def hidden_states(model: PreTrainedModel, batch: PackedBatch, embeddings: Tensor | None = None) -> Tensor:
+def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     """The last hidden states of a packed batch.
 
     Args:
         model: a model with or without a head, its packed attention switched on.
         batch: T tokens in S sequences.
-        embeddings: (T, d) what the model reads in place of the embeddings of the tokens' ids (positions,
-            and in BERT types, are still added to them).
 
     Returns:
         (T, d) hidden states, after the final norm where the layout has one.
     """
     extra = {} if model.config.model_type == "modernbert" else {"use_cache": False}
-    read = {"input_ids": batch.input_ids} if embeddings is None else {"inputs_embeds": embeddings}
     output = model.base_model(
-        **{name: value[None] for name, value in read.items()},
+        input_ids=batch.input_ids[None],
         position_ids=batch.position_ids[None],
         cu_seqlens=batch.cu_seqlens,
         lengths=batch.lengths,
