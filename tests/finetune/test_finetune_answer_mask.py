@@ -90,9 +90,8 @@ def test_both_spellings_of_a_word_count(tmp_path):
     assert asked.target[1] == vocabulary["Ġof"]
     # The space belongs to the word, so the mask stands right behind the colon.
     assert asked.template.endswith("Answer:{answer}")
-    head = answer_mask.head(
-        "classify", ("a", "b"), tokenizer, AnswerSettings(words=(("a", "the"), ("b", "of")))
-    )
+    chosen = toy.settings(answer={"words": {"a": "the", "b": "of"}})
+    head = answer_mask.head("classify", ("a", "b"), tokenizer, chosen)
     model = head.open(toy.model(), tokenizer, 0.0, 0).eval()
     examples = toy.task("classify", 3, 3).splits["train"]
     ours = head.logits(packed.enable(model), head.encode(examples, 64))

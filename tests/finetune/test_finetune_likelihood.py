@@ -8,7 +8,6 @@ import toy
 from wellread.errors import RecipeError
 from wellread.finetune import data, likelihood, loop
 from wellread.models import packed
-from wellread.settings import AnswerSettings
 from wellread.tokens.batch import pack
 
 # One token, several tokens, and several that begin like others.
@@ -113,7 +112,7 @@ def test_words_that_cannot_be_told_apart_are_refused(bpe):
     with pytest.raises(RecipeError, match="the same words"):
         likelihood.tokens_of(["dose", "dose"], "{text} {answer}", bpe, "none")
     with pytest.raises(RecipeError, match="at the end"):
-        likelihood.head("classify", ("a", "b"), bpe, AnswerSettings(template="{answer} {text}"))
+        likelihood.head("classify", ("a", "b"), bpe, toy.settings(answer={"template": "{answer} {text}"}))
 
 
 def test_the_longest_answer_has_room(bpe):
@@ -156,7 +155,14 @@ def between(vectors):
         places = (moved[ends][:, None] + 1 + torch.arange(count)).flatten()
         given = torch.zeros(longer.tokens, embeddings.shape[1]).index_copy(0, moved, embeddings)
         given = given.index_copy(0, places, vectors.repeat(batch.sequences, 1))
-        hidden = packed.hidden_states(model, longer, given)
+        output = model.base_model(
+            inputs_embeds=given[None],
+            position_ids=longer.position_ids[None],
+            cu_seqlens=longer.cu_seqlens,
+            lengths=longer.lengths,
+            use_cache=False,
+        )
+        hidden = output.last_hidden_state[0]
         result = hidden[moved]
         return result.index_copy(0, ends, hidden[moved[ends] + count])
 
@@ -171,9 +177,7 @@ def test_vectors_between_input_and_answer_are_read_like_tokens(layout, bpe):
     plain = data.prepare(task, task.splits["train"], bpe, 64, chosen).head
     model = packed.enable(plain.open(toy.model(layout), bpe, 0.0, 0))
     vectors = model.get_input_embeddings().weight[extra].detach().clone().requires_grad_()
-    soft = likelihood.head(
-        "classify", task.labels, bpe, chosen.answer, read=between(vectors), room=len(extra)
-    )
+    soft = likelihood.head("classify", task.labels, bpe, chosen, read=between(vectors), room=len(extra))
     split = data.encode_split(task, task.splits["train"], bpe, 64, soft)
     found = soft.logits(model.eval(), split.encoded)
     rows = [

@@ -27,7 +27,7 @@ from wellread.finetune.objective import Objective, Split
 from wellread.models import heads
 from wellread.models.packed import hidden_states
 from wellread.objectives import masking
-from wellread.settings import AnswerSettings
+from wellread.settings import AnswerSettings, FinetuneSettings
 from wellread.tasks.task import LETTERS, Example, Kind
 from wellread.tokens.batch import PackedBatch
 
@@ -57,20 +57,20 @@ class Asked:
     special: np.ndarray
 
 
-def head(_kind: Kind, labels: tuple[str, ...], tokenizer: Any, settings: AnswerSettings) -> Head:
+def head(_kind: Kind, labels: tuple[str, ...], tokenizer: Any, settings: FinetuneSettings) -> Head:
     """The head that answers a classification task under a mask.
 
     Raises:
         RecipeError: the tokenizer has no mask, the template cannot be filled in, or a word is not
             one token.
     """
-    asked = ask(labels, tokenizer, settings)
+    asked = ask(labels, tokenizer, settings.answer)
     words = dict(zip(labels, asked.words, strict=True))
     return Head(
         open=lambda start, pieces, dropout, seed: heads.language_model(start, pieces, "mlm", dropout, seed),
         encode=partial(_encode, asked, tokenizer),
         fit=partial(fit, len(labels)),
-        loss=partial(loss, asked, settings.mlm_share, settings.mlm_rate),
+        loss=partial(loss, asked, settings.answer.mlm_share, settings.answer.mlm_rate),
         logits=partial(logits, asked),
         finish=lambda _model, _goal: None,
         notes={

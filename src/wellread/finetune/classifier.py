@@ -16,12 +16,15 @@ from wellread.finetune.encode import Encoded
 from wellread.finetune.head import INFERENCE_TOKENS, Head, Start, neighbours, precision
 from wellread.finetune.objective import Objective, Split
 from wellread.models import heads
+from wellread.settings import FinetuneSettings
 from wellread.tasks.task import Example, Kind, list_options
 
 LEVEL_SEQUENCES = 64
 
 
-def head(kind: Kind, labels: tuple[str, ...], tokenizer: Any, _settings: Any = None) -> Head:
+def head(
+    kind: Kind, labels: tuple[str, ...], tokenizer: Any, _settings: FinetuneSettings | None = None
+) -> Head:
     """The classification head of a task."""
 
     def start(begin: Start, pieces: Any, dropout: float, seed: int) -> Any:

@@ -111,7 +111,7 @@ def prepare(
         RecipeError: a template or a word of the head cannot be used with this tokenizer.
     """
     settings = settings or FinetuneSettings()
-    head = HEADS[settings.head](task.kind, task.labels, tokenizer, settings.answer)
+    head = HEADS[settings.head](task.kind, task.labels, tokenizer, settings)
     splits = {
         name: encode_split(task, examples, tokenizer, max_length, head)
         for name, examples in (("train", train), ("dev", task.splits["dev"]), ("test", task.splits["test"]))

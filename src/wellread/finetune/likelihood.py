@@ -26,7 +26,7 @@ from wellread.finetune.head import INFERENCE_TOKENS, Head, neighbours, precision
 from wellread.finetune.objective import Objective, Split
 from wellread.models import heads
 from wellread.models.packed import hidden_states
-from wellread.settings import AnswerSettings
+from wellread.settings import FinetuneSettings
 from wellread.tasks.task import Example, Kind
 from wellread.tokens.batch import PackedBatch, pack
 
@@ -61,7 +61,7 @@ def head(
     _kind: Kind,
     labels: tuple[str, ...],
     tokenizer: Any,
-    settings: AnswerSettings,
+    settings: FinetuneSettings,
     *,
     read: Reader | None = None,
     room: int = 0,
@@ -71,18 +71,18 @@ def head(
     Args:
         labels: of the task.
         tokenizer: of the model.
-        settings: template, words, normalisation.
+        settings: their template, words and normalisation.
         read: how the hidden states come about; default: of the tokens as they are.
         room: positions that ``read`` adds to each sequence.
 
     Raises:
         RecipeError: the template cannot be filled in, or two labels have the same words.
     """
-    text = settings.template or template.DEFAULT
+    text = settings.answer.template or template.DEFAULT
     template.check(text, last=True)
-    words = template.given_words(labels, settings.words) or labels
+    words = template.given_words(labels, settings.answer.words) or labels
     options = template.label_options(labels, words)
-    answers = tokens_of(words, text, tokenizer, settings.normalise)
+    answers = tokens_of(words, text, tokenizer, settings.answer.normalise)
     reader = read or _read
 
     def ask(examples: Sequence[Example], max_length: int) -> Encoded:
@@ -103,7 +103,7 @@ def head(
             "words": dict(zip(labels, words, strict=True)),
             "options": options,
             "token_ids": dict(zip(labels, map(list, answers.ids), strict=True)),
-            "normalise": settings.normalise,
+            "normalise": settings.answer.normalise,
         },
     )
 

@@ -26,7 +26,7 @@ from wellread.finetune.data import HEADS
 from wellread.finetune.head import NOTES, Head
 from wellread.models import build, packed
 from wellread.progress import say
-from wellread.settings import AnswerSettings
+from wellread.settings import AnswerSettings, FinetuneSettings
 from wellread.tasks.examples import TOKEN, check_options
 from wellread.tasks.task import Example, Kind
 from wellread.tokens import tokenizer as tokenizers
@@ -294,7 +294,7 @@ def _answering(folder: Path, tokenizer: Any) -> tuple[tuple[str, ...], Head]:
             where=str(folder / NOTES),
             fix="restore the folder from its source",
         ) from None
-    return labels, make("classify", labels, tokenizer, settings)
+    return labels, make("classify", labels, tokenizer, FinetuneSettings(answer=settings))
 
 
 def _example(value: Any) -> Example:
@@ -313,13 +313,10 @@ def _check(value: Any, kind: Kind, where: str) -> None:
     if isinstance(value, str):
         parts = [value]
     elif isinstance(value, dict) and kind == "classify":
-        texts = [value.get("text"), *([value["text_pair"]] if value.get("text_pair") is not None else [])]
-        parts = [
-            *(text for text in texts if isinstance(text, str)),
-            *check_options(value.get("options"), where),
-        ]
+        texts = [value.get("text"), value.get("text_pair", "")]
         if not all(isinstance(text, str) for text in texts):
             raise DataError("a text is no string", where=where, fix='give "text" as a string')
+        parts = [*map(str, texts), *check_options(value.get("options"), where)]
     elif isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
         parts = list(value)
         if kind != "tag" and len(parts) != 2:
