@@ -274,7 +274,7 @@ def _finetune(context: Context, task: str, variant: str, start: StartName, name:
         build=build,
         settings=used,
         inputs=inputs,
-        code=("finetune", "models", "schedules", "tokens/batch", *READING),
+        code=("finetune", "models", "objectives/masking", "schedules", "tokens/batch", *READING),
     )
 
 

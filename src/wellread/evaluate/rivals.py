@@ -31,7 +31,8 @@ def run_rivals(
 
     Units that are already there are kept, so an interrupted call continues where it stopped.
     """
-    units = [(name, budget, seed) for name in names for budget in budgets for seed in seeds]
+    # Without labels (budget 0) there is nothing that a rival could learn from.
+    units = [(name, budget, seed) for name in names for budget in budgets if budget != 0 for seed in seeds]
     (folder / "units").mkdir(parents=True, exist_ok=True)
     predict = {"majority": _majority, "tfidf": _best_linear}
     done: tuple[Any, list[Example], Any] = (None, [], None)
