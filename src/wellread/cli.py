@@ -371,7 +371,7 @@ def data_check(
     )
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(2)
-    say("Next: name the folder as `path` of a task in a recipe.")
+    say("Next: `wellread finetune --model MODEL --data` it, or name it as `path` of a task in a recipe.")
 
 
 @data.command("build-tasks")
