@@ -1,7 +1,7 @@
 """Compare heads on the same tasks, splits, label budgets and seeds, from one checkpoint; resumable.
 
-Every head gets the same learning rates to choose from; for each task and budget the rate with the best mean on dev
-is shown.  Test scores play no part in any choice.
+Every head gets the same learning rates to choose from; for each task and budget the rate with the best mean
+on dev is shown.  Test scores play no part in any choice.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--budgets", nargs="+", default=["0", "32", "100", "all"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rates", nargs="+", type=float, default=[1e-4, 3e-4, 1e-3])
+    parser.add_argument("--threads", type=int, default=cores(), help="runs side by side")
     parser.add_argument("--set", default="{}", help='more of [finetune] as JSON, e.g. {"epochs": 5}')
     return parser.parse_args()
 
@@ -93,7 +94,7 @@ def run(given: argparse.Namespace) -> list[dict]:
                         task_name=name,
                         model_name=head,
                         start_name="pretrained",
-                        threads=cores(),
+                        threads=given.threads,
                     )
                 except RecipeError as error:
                     say(f"{name}, {head}: {error}")
@@ -130,7 +131,7 @@ def table(records: list[dict]) -> str:
     ]
     for (task, budget, head), one in best.items():
         scores = ", ".join(
-            f"{name} {100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1 if len(values) > 1 else 0):.1f}"
+            f"{name} {100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=len(values) > 1):.1f}"
             for name, values in one["test"].items()
         )
         lines.append(
