@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import ctypes
 import fcntl
-import gc
 import json
 import os
 import shutil
@@ -25,6 +23,7 @@ from typing import Any
 
 from wellread import files
 from wellread.errors import ArtefactError, UserError
+from wellread.meter import give_memory_back
 from wellread.progress import say
 
 PACKAGE = Path(__file__).parent
@@ -155,14 +154,7 @@ def _build(stage: Stage, run: Path, fingerprint: str) -> None:
     with _no_space_is_an_error(final):
         files.commit(final, fingerprint=fingerprint, stage=stage.name, inputs=list(stage.inputs))
     marker.unlink(missing_ok=True)
-    _give_memory_back()
-
-
-def _give_memory_back() -> None:
-    """Hand freed memory to the system, so that one stage's peak does not weigh on the next."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)
+    give_memory_back()
 
 
 def _finish_commit(final: Path, fingerprint: str) -> None:
