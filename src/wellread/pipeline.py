@@ -14,7 +14,7 @@ from typing import Any, Literal
 from wellread.evaluate.rivals import ON_ENCODER, ON_VECTORS
 from wellread.models import known
 from wellread.recipe import Recipe
-from wellread.settings import ModelSettings
+from wellread.settings import ModelSettings, TokenizerSettings
 from wellread.stages import Stage, stage_folder
 
 # The order in which a run goes through its kinds of stages; also what `until` may name.
@@ -150,16 +150,15 @@ def _tokenizer(context: Context) -> Stage:
         main = recipe.model_for(recipe.variant_names()[0])
         texts = (text for _, text in selected_texts(context, "train"))
         longest = max(recipe.model_for(name).max_length for name in recipe.variant_names())
-        settings = recipe.tokenizer
-        if settings.path:
-            settings = settings.model_copy(
-                update={"path": str(known.folder_of(settings.path, context.base, "tokenizer.path"))}
-            )
+        settings = tokenizer_settings(recipe, context.base)
         tokenizer.train(texts, settings, folder, causal=main.causal, max_length=longest, quiet=context.quiet)
         fertility.report(folder, (text for _, text in selected_texts(context, "valid")), folder)
 
     recipe = context.recipe
     models = [recipe.model_for(name) for name in recipe.variant_names()]
+    source = tokenizer_settings(recipe, context.base).path
+    given = [Path(source) / "tokenizer.json"] if source else []
+    extending = ("models/vocabulary",) if recipe.tokenizer.add_words else ()
     return Stage(
         name="tokenizer",
         build=build,
@@ -169,8 +168,22 @@ def _tokenizer(context: Context) -> Stage:
             "max_length": max(model.max_length for model in models),
         },
         inputs=("corpus", "selection"),
-        code=("tokens/tokenizer", "tokens/fertility"),
+        files=tuple(path for path in given if path.is_file()),
+        code=("tokens/tokenizer", "tokens/fertility", *extending),
     )
+
+
+def tokenizer_settings(recipe: Recipe, base: Path) -> TokenizerSettings:
+    """[tokenizer] with its path as a folder.
+
+    Raises:
+        UserError: a known model is not here, or a variable is not set.
+    """
+    settings = recipe.tokenizer
+    if settings.path is None:
+        return settings
+    folder = known.folder_of(settings.path, base, "tokenizer.path")
+    return settings.model_copy(update={"path": str(folder)})
 
 
 def _tokens(context: Context) -> Stage:

@@ -63,8 +63,8 @@ class TokenizerSettings(Settings):
     min_frequency: Positive = Field(2, description="Pieces seen less often are not learnt.")
     path: str | None = Field(
         None,
-        description="Use this tokenizer folder, or a known model's (`wellread data list`), instead of training "
-        "one.",
+        description="Use this tokenizer folder, or a known model's (`wellread data list`), instead of "
+        "training one.",
     )
     add_words: Annotated[int, Field(ge=0)] = Field(
         0,

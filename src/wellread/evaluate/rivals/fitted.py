@@ -21,13 +21,11 @@ class Fitted:
         predict: from examples, whose labels it does not look at, to what ``metrics.score`` takes.
         setting: which of the candidates it is; None where there is no choice.
         size_bytes: what would have to be kept to predict with it.
-        seconds: work done earlier, for another fit, that this one would have had to do.
     """
 
     predict: Predict
     setting: Any = None
     size_bytes: int = 0
-    seconds: float = 0.0
 
 
 def best(task: Task, candidates: Iterable[Fitted]) -> Fitted:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +17,13 @@ from wellread.evaluate.rivals import ON_ENCODER, majority, tfidf
 from wellread.evaluate.rivals.fitted import Fitted
 from wellread.meter import Meter
 from wellread.progress import Progress, say
+from wellread.serve.cost import seconds_per_1000
 from wellread.tasks.subset import subset
 from wellread.tasks.task import Example, Task
 
 if TYPE_CHECKING:
     from wellread.evaluate.rivals.encoder import Encoder
     from wellread.evaluate.rivals.vectors import Vectors
-
-TIMED = 200  # test examples on which the time of a prediction is measured
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def run_rivals(
 class _Made:
     setting: Any
     outputs: dict[str, Output]
-    costs: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, Any]
 
 
 def _suiting(task: Task, names: Sequence[str]) -> list[str]:
@@ -139,6 +136,9 @@ def _suiting(task: Task, names: Sequence[str]) -> list[str]:
 
 
 def _make(task: Task, name: str, train: list[Example], means: Means, seed: int) -> _Made:
+    import sklearn.feature_extraction.text
+    import sklearn.linear_model  # noqa: F401  loaded here, its time and memory are not the first rival's
+
     encoder = means.encoder if name in ON_ENCODER else None
     saved = encoder.saved if encoder else 0.0
     with Meter() as fitting:
@@ -156,21 +156,18 @@ def _make(task: Task, name: str, train: list[Example], means: Means, seed: int) 
 
 
 def _seconds_per_1000(task: Task, fitted: Fitted, encoder: Encoder | None) -> float:
-    """From text to prediction, on one thread; the first call of two warms up."""
+    if encoder is None:
+        return seconds_per_1000(fitted.predict, task.splits["test"])
     from wellread.workers import torch_threads
 
-    examples = task.splits["test"][:TIMED]
-    known = encoder.forget() if encoder else {}
-    seconds = 0.0
-    with torch_threads(1) if encoder else nullcontext():
-        for count in (min(8, len(examples)), len(examples)):
-            began = time.perf_counter()
-            fitted.predict(examples[:count])
-            seconds = (time.perf_counter() - began) * 1000 / max(1, count)
-            if encoder:
-                encoder.forget()
-    if encoder:
-        encoder.remember(known)
+    def predict(examples: Sequence[Example]) -> None:
+        encoder.forget()
+        fitted.predict(examples)
+
+    known = encoder.forget()
+    with torch_threads(1):
+        seconds = seconds_per_1000(predict, task.splits["test"], on_gpu=encoder.model.device.type == "cuda")
+    encoder.remember(known)
     return seconds
 
 

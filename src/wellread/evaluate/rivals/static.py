@@ -44,9 +44,7 @@ def text_vectors(texts: list[str], vectors: Vectors) -> np.ndarray:
 
 
 def _words(tokens: tuple[str, ...], vectors: Vectors) -> np.ndarray:
-    """(W, (2 AROUND + 1) (d + 4)): of each word and its neighbours the vector, whether it is known, and how it
-    is written.
-    """
+    """(W, (2 AROUND + 1) (d + 4)): of each word and its neighbours the vector and how they are written."""
     rows = np.concatenate([text_vectors(list(tokens), vectors), [_shape(token) for token in tokens]], axis=1)
     padded = np.pad(rows, ((AROUND, AROUND), (0, 0)))
     steps = [padded[step : step + len(tokens)] for step in range(2 * AROUND + 1)]

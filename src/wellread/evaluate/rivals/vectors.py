@@ -99,7 +99,8 @@ def load(folder: Path) -> Vectors:
         ) from None
     weights = np.append(FREQUENT / (FREQUENT + counts / counts.sum()), 0.0)
     rows = np.concatenate([rows, np.zeros((1, rows.shape[1]), dtype=np.float32)])
-    return Vectors({name: number for number, name in enumerate(names)}, rows, weights.astype(np.float32), size)
+    place = {name: number for number, name in enumerate(names)}
+    return Vectors(place, rows, weights.astype(np.float32), size)
 
 
 def _watched(texts: Iterable[str], label: str, total: int | None, quiet: bool) -> Iterator[str]:
