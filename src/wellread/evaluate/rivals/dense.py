@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wellread import rng
 from wellread.evaluate.rivals.fitted import Examples, Fitted, once
 from wellread.evaluate.rivals.tfidf import cut
 from wellread.tasks.task import Example, Task
@@ -17,6 +18,7 @@ C_GRID = (0.001, 0.01, 0.1, 1.0)
 ALPHA_GRID = (1.0, 10.0, 100.0, 1000.0)
 MAX_ITERATIONS = 300
 TOLERANCE = 1e-3
+MOST_WORDS = 100_000  # tagged training words that a model is fitted on
 
 # From examples to float32 (N, d); for tag (words of all examples, d).
 Features = Callable[[Examples], np.ndarray]
@@ -31,19 +33,32 @@ def candidates(task: Task, train: list[Example], features: Features, size_bytes:
         features: of any examples.
         size_bytes: what the features are made with.
     """
-    remembered = once(features)
-    found = remembered(train).astype(np.float64)
-    centre, scale = found.mean(axis=0), found.std(axis=0)
-    scale[scale < 1e-9] = 1.0
+    if task.kind == "tag":
+        train = some_words(train, MOST_WORDS)
+    found = features(train)
+    centre = found.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scale = found.std(axis=0, dtype=np.float64).astype(np.float32)
+    scale[scale < 1e-6] = 1.0
 
     def scaled(examples: Examples) -> np.ndarray:
-        return ((remembered(examples) - centre) / scale).astype(np.float32)
+        return (features(examples) - centre) / scale
 
-    fit = {"regress": _ridges, "multilabel": _multilabel, "classify": _classifiers, "tag": _taggers}
+    # Only here, and only scaled: tagged words are many, and their features wide.
     inputs = once(scaled)
-    for strength, predict, weights in fit[task.kind](task, train, inputs(train)):
+    found = inputs(train)
+    fit = {"regress": _ridges, "multilabel": _multilabel, "classify": _classifiers, "tag": _taggers}
+    for strength, predict, weights in fit[task.kind](task, train, found):
         size = size_bytes + 4 * (weights + 2 * len(centre))
         yield Fitted(partial(_predict, predict, inputs), strength, size)
+
+
+def some_words(train: list[Example], most: int) -> list[Example]:
+    """Whole sentences in a fixed random order, up to so many words, which bounds the memory."""
+    if sum(len(example.tokens) for example in train) <= most:
+        return train
+    order = rng.permute(np.arange(len(train)), len(train), 0, "tagged words")
+    ends = np.cumsum([len(train[place].tokens) for place in order])
+    return [train[place] for place in sorted(order[: int(np.searchsorted(ends, most, side="right"))])]
 
 
 def pair_features(first: np.ndarray, second: np.ndarray, kind: str) -> np.ndarray:
@@ -76,7 +91,9 @@ def _classifiers(task: Task, train: list[Example], inputs: np.ndarray) -> Iterat
 
 
 def _multilabel(task: Task, train: list[Example], inputs: np.ndarray) -> Iterator[tuple]:
-    targets = np.array([[label in example.label for label in task.labels] for example in train], dtype=int)  # type: ignore[operator]
+    targets = np.zeros((len(train), len(task.labels)), dtype=np.int64)
+    for row, example in zip(targets, train, strict=True):
+        row[[task.labels.index(label) for label in example.label]] = 1  # type: ignore[union-attr]
     for c in C_GRID:
         models = [_logistic(c, inputs, column, 2) for column in targets.T]
 
@@ -89,7 +106,7 @@ def _multilabel(task: Task, train: list[Example], inputs: np.ndarray) -> Iterato
 def _taggers(task: Task, train: list[Example], inputs: np.ndarray) -> Iterator[tuple]:
     number = {label: place for place, label in enumerate(task.labels)}
     targets = np.array([number[tag] for example in train for tag in example.label])  # type: ignore[union-attr]
-    for c in C_GRID[1:]:
+    for c in C_GRID:
         model, weights = _logistic(c, inputs, targets, len(task.labels))
 
         def predict(given: np.ndarray, examples: Examples, model: Any = model) -> list[list[str]]:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wellread import rng
 from wellread.evaluate.rivals import dense
 from wellread.evaluate.rivals.fitted import Examples, Fitted, best
 from wellread.finetune import encode
@@ -20,7 +19,6 @@ from wellread.tasks.task import Example, Task
 from wellread.tokens import tokenizer as tokenizers
 
 MAX_LENGTH = 256  # tokens, as the encoder's authors set it
-MOST_WORDS = 150_000  # of the tagged training words that a logistic regression is fitted on
 BATCH_TOKENS = 2048
 
 
@@ -74,10 +72,10 @@ class Encoder:
 
 def fit(task: Task, train: list[Example], encoder: Encoder) -> Fitted:
     """The logistic regression of the grid that is best on dev."""
-    if task.kind == "tag":
-        train = some_words(train, MOST_WORDS)
-    features = lambda examples: embeddings(task, examples, encoder)  # noqa: E731
-    return best(task, dense.candidates(task, train, features, encoder.bytes))
+    return best(
+        task,
+        dense.candidates(task, train, lambda examples: embeddings(task, examples, encoder), encoder.bytes),
+    )
 
 
 def embeddings(task: Task, examples: Examples, encoder: Encoder) -> np.ndarray:
@@ -89,15 +87,6 @@ def embeddings(task: Task, examples: Examples, encoder: Encoder) -> np.ndarray:
         return first
     second = encoder.texts([example.text_pair or "" for example in examples])
     return dense.pair_features(first, second, task.kind)
-
-
-def some_words(train: list[Example], most: int) -> list[Example]:
-    """Whole sentences in a fixed random order, up to so many words, which bounds the memory."""
-    if sum(len(example.tokens) for example in train) <= most:
-        return train
-    order = rng.permute(np.arange(len(train)), len(train), 0, "tagged words")
-    ends = np.cumsum([len(train[place].tokens) for place in order])
-    return [train[place] for place in sorted(order[: int(np.searchsorted(ends, most, side="right"))])]
 
 
 @torch.inference_mode()
