@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,7 @@ def run(
     allow_overlap: bool = False,
     quiet: bool = False,
     processes: int | None = None,
+    finetune: str | None = None,
 ) -> Run:
     """Build everything in a recipe that is not up to date, and continue what was interrupted.
 
@@ -45,6 +47,8 @@ def run(
         quiet: print no progress.
         processes: that share the pre-training; default 1, or as many as ``torchrun`` has started (each of
             them makes this call, and rank 0 does all the other work).
+        finetune: named settings of fine-tuning ("stable", "standard"), whatever the recipe names; its copy in
+            the run folder says so.
 
     Returns:
         The run, for predictions and scores.
@@ -54,7 +58,10 @@ def run(
             call continues.
     """
     path = find_recipe(recipe_path)
-    settings = recipe.load(path)
+    settings, text = recipe.load(path), path.read_bytes()
+    if finetune is not None:
+        text = recipe.name_finetune(text, finetune, str(path))
+        settings = recipe.parse(tomllib.loads(text.decode()), str(path))
     folder = Path(out) if out else Path("runs") / settings.name
     began = time.time()
     count = processes if processes is not None else workers.launched() or 1
@@ -65,13 +72,13 @@ def run(
     use_threads(settings.threads)
     context = pipeline.Context(settings, path.parent, folder, allow_overlap, quiet, count)
     with workers.gathered(), engine.locked(folder):
-        recorded = _record(path, settings, folder)
+        recorded = _record(text, settings, folder)
         outcome = engine.execute(pipeline.stages(context, until), folder, quiet=quiet)
         if outcome.built:
             seconds = round(time.time() - began, 1)
             recorded |= {"seconds": seconds, "built": outcome.built, "processes": count}
             files.write_json(folder / "run.json", recorded)
-        _publish(folder)
+        publish(folder)
     if not quiet:
         say(
             f"{len(outcome.built)} stage(s) built, {len(outcome.fresh)} up to date, "
@@ -199,12 +206,12 @@ def find_recipe(given: str | Path) -> Path:
     return named if not path.exists() and named.exists() else path
 
 
-def _record(path: Path, settings: recipe.Recipe, folder: Path) -> dict[str, Any]:
+def _record(text: bytes, settings: recipe.Recipe, folder: Path) -> dict[str, Any]:
     """Put the recipe and run.json into the run folder; what a finished run recorded there stays."""
     try:
-        files.write_bytes(folder / "recipe.toml", path.read_bytes())
+        files.write_bytes(folder / "recipe.toml", text)
         known = _known_run(folder)
-        facts = provenance(path, settings)
+        facts = provenance(folder / "recipe.toml", settings)
         if known is None or any(known.get(key) != facts[key] for key in facts if key != "began"):
             known = facts
             files.write_json(folder / "run.json", facts)
@@ -226,11 +233,15 @@ def _known_run(folder: Path) -> dict[str, Any] | None:
 
 def provenance(path: Path, settings: recipe.Recipe) -> dict[str, Any]:
     """Where a result comes from: recipe, code, libraries, machine, time."""
+    return {"recipe": {"name": settings.name, "sha256": files.sha256_file(path)}, **surroundings()}
+
+
+def surroundings() -> dict[str, Any]:
+    """Code, libraries, machine and time of a run."""
     import psutil
     import torch
 
     return {
-        "recipe": {"name": settings.name, "sha256": files.sha256_file(path)},
         "wellread": __version__,
         "commit": _commit(),
         "code": {
@@ -250,7 +261,7 @@ def provenance(path: Path, settings: recipe.Recipe) -> dict[str, Any]:
     }
 
 
-def _publish(folder: Path) -> None:
+def publish(folder: Path) -> None:
     """Put copies of the report, the card and the scores at the top of the run folder, and checksums."""
     for name, stage in OUTPUTS.items():
         source = engine.stage_folder(folder, stage) / name

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from wellread.bench.command import bench
+from wellread.benchmark.command import benchmark
 from wellread.errors import UserError
 from wellread.progress import say
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 data = typer.Typer(help="Corpora and labelled data: list, get, check, build tasks.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
+app.add_typer(benchmark, name="benchmark")
 
 GENERAL_VOCABULARY = "general-vocabulary"
 RecipeArgument = Annotated[str, typer.Argument(help="A TOML recipe, or the name of one that comes along.")]
@@ -37,6 +39,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 Processes = Annotated[
     int | None, typer.Option("--processes", help="Processes that share each pre-training; default 1.")
+]
+Named = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Settings of fine-tuning: stable or standard; keys that stand in [finetune] win.",
+    ),
 ]
 AllowOverlap = Annotated[
     bool,
@@ -64,12 +73,15 @@ def run(
     allow_overlap: AllowOverlap = False,
     quiet: Quiet = False,
     processes: Processes = None,
+    named: Named = None,
 ) -> None:
     """Build everything in a recipe that is not up to date; continue what was interrupted."""
     from wellread.api import run as build
     from wellread.pretrain.processes import helper
 
-    done = build(recipe, out=out, allow_overlap=allow_overlap, quiet=quiet, processes=processes)
+    done = build(
+        recipe, out=out, allow_overlap=allow_overlap, quiet=quiet, processes=processes, finetune=named
+    )
     if helper():
         return
     print(done.report)
@@ -140,11 +152,67 @@ def _until(kind: str) -> Any:
 for _name, _kind, _help in (
     ("tokenize", "tokens", "Build a recipe up to the token store."),
     ("pretrain", "pretrain", "Build a recipe up to the pre-trained models."),
-    ("finetune", "finetune", "Build a recipe up to the fine-tuned models."),
     ("evaluate", "evaluate", "Build a recipe up to the scores."),
     ("report", "report", "Bring a recipe's report up to date."),
 ):
     app.command(_name, help=_help)(_until(_kind))
+
+
+@app.command()
+def finetune(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe; or give --model and --data.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder of any maker, or a run folder.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Your labelled file, or a folder of splits.")] = None,
+    task: Annotated[str | None, typer.Option(help="With --data: name of the task.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="With --data: runs of each number of labels.")] = 5,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="With --data: KEY=VALUE of [finetune], once or more.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="With --data: CPU threads.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --data: print JSON for machines.")] = False,
+    out: Out = None,
+    allow_overlap: AllowOverlap = False,
+    quiet: Quiet = False,
+    processes: Processes = None,
+    named: Named = None,
+) -> None:
+    """Fine-tune a model on your labelled file, or build a recipe up to the fine-tuned models."""
+    if model is not None and data is not None and recipe is None:
+        from wellread import tuning
+
+        job = tuning.prepare(
+            model,
+            data,
+            task=task,
+            seeds=seeds,
+            named=named or "stable",
+            changes=tuple(change or ()),
+            out=out,
+            threads=threads,
+        )
+        found = tuning.run(job, quiet=quiet)
+        print(json.dumps(found, indent=1) if as_json else tuning.to_text(found))
+        say(f"Next: `wellread predict {found['model']}` labels new text.")
+        return
+    if recipe is None or model is not None or data is not None:
+        raise UserError(
+            "neither a recipe nor a model with data"
+            if recipe is None
+            else "a recipe brings its model and data",
+            where="finetune",
+            fix="give RECIPE, or --model FOLDER with --data FILE",
+        )
+    from wellread.api import run as build
+    from wellread.pretrain.processes import helper
+
+    options: dict[str, Any] = {"allow_overlap": allow_overlap, "quiet": quiet, "processes": processes}
+    done = build(recipe, out=out, until="finetune", finetune=named, **options)
+    if helper():
+        return
+    print(done.folder)
+    say(f"Next: `wellread run {recipe}{f' --recipe {named}' if named else ''}` does the rest.")
 
 
 @app.command()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import threading
 import time
+
+from wellread import allocator
 
 EVERY_SECONDS = 0.02
 
@@ -25,7 +24,7 @@ class Meter:
     def __enter__(self) -> Meter:
         import psutil
 
-        _trim()
+        allocator.give_back()
         self._process = psutil.Process()
         self._base = self._process.memory_info().rss
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -45,14 +44,3 @@ class Meter:
 
     def _look(self) -> None:
         self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss - self._base)
-
-
-def give_memory_back() -> None:
-    """Hand freed memory to the system, so that one piece of work's peak does not weigh on the next."""
-    gc.collect()
-    _trim()
-
-
-def _trim() -> None:
-    with contextlib.suppress(OSError, AttributeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)

@@ -235,7 +235,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
         build=build,
         settings={
             "model": model.model_dump(mode="json"),
-            "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+            "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_seconds", "recompute"}),
             "seed": recipe.seed,
         },
         inputs=("tokenizer", "tokens"),
@@ -308,7 +308,7 @@ def _finetune(context: Context, task: str, begin: Begin) -> Stage:
         )
 
     used: dict[str, Any] = {
-        "finetune": settings.model_dump(mode="json", exclude={"starts"}),
+        "finetune": settings.facts("starts"),
         "budgets": list(recipe.tasks[task].budgets),
         "start": begin.start,
     }

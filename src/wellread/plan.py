@@ -247,8 +247,10 @@ def _memory(settings: Recipe, vocab: int, reduced: bool) -> dict[str, int]:
     for variant in settings.variant_names():
         model, pretrain = settings.model_for(variant), settings.pretrain_for(variant)
         parts = flops.memory_bytes(model, vocab, pretrain.optimizer, pretrain.sparsity)
-        # A gated block and attention keep about 16 numbers a token, width and layer for the backward pass.
-        activations = 4 * 16 * model.layers * model.hidden * pretrain.batch_tokens // pretrain.accumulate
+        # A gated block and attention keep about 16 numbers a token, width and layer for the backward pass;
+        # recomputed, 16 for one layer and the input of each.
+        kept = 16 + model.layers if pretrain.recompute else 16 * model.layers
+        activations = 4 * kept * model.hidden * pretrain.batch_tokens // pretrain.accumulate
         counted = max(counted, sum(parts.values()) + activations)
     return {"bytes": counted + LIBRARY_BYTES}
 

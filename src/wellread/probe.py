@@ -165,7 +165,7 @@ def finetuning(
     Raises:
         UserError: the task cannot be made from the sample, or its files are wrong.
     """
-    from wellread.finetune import data, grid, loop
+    from wellread.finetune import data, grid, loop, stable
     from wellread.tasks import build, derive
     from wellread.tasks.subset import subset
     from wellread.tokens import tokenizer
@@ -187,7 +187,9 @@ def finetuning(
     few = replace(made, splits={split: examples[:300] for split, examples in made.splits.items()})
     train = subset(few, "all", 0)
     prepared = data.prepare(few, train, loaded, grid.longest(model, tuning))
-    short = tuning.model_copy(update={"max_steps": TUNING_STEPS, "evaluations": 1})
+    size = stable.size_of(model)
+    usual = stable.resolve(tuning, made.kind, round(sizes["train"]), size)[0]
+    short = usual.model_copy(update={"max_steps": TUNING_STEPS, "evaluations": 1})
     many = short.model_copy(update={"max_steps": 3 * TUNING_STEPS})
     workers, each = workers_of(recipe, task)
     with torch_threads(each):
@@ -200,8 +202,9 @@ def finetuning(
     total = 0.0
     for budget in settings.budgets:
         labels = sizes["train"] if budget == "all" else min(budget, sizes["train"])
-        steps = loop.steps_of(tuning, round(labels))
-        watched = min(sizes["dev"], data.WATCHED) * tuning.evaluations
+        chosen = stable.resolve(tuning, made.kind, round(labels), size)[0]
+        steps = loop.steps_of(chosen, round(labels)) * chosen.batch / usual.batch
+        watched = min(sizes["dev"], data.WATCHED) * chosen.evaluations
         total += steps * step + look * (watched + sizes["dev"] + sizes["test"])
     starts = len(recipe.variant_names()) * ("pretrained" in tuning.starts) + ("random" in tuning.starts)
     slower = 1.0 if workers == 1 else SIDE_BY_SIDE

@@ -73,11 +73,11 @@ class Recipe(Settings):
     def model_for(self, variant: str) -> ModelSettings:
         """[model] with the variant's changes."""
         change = self._variant(variant).model
-        return _merge(self.model, change, f"variants.{variant}.model")
+        return merge(self.model, change, f"variants.{variant}.model")
 
     def pretrain_for(self, variant: str) -> PretrainSettings:
         """[pretrain] with the variant's changes and the objective filled in."""
-        settings = _merge(self.pretrain, self._variant(variant).pretrain, f"variants.{variant}.pretrain")
+        settings = merge(self.pretrain, self._variant(variant).pretrain, f"variants.{variant}.pretrain")
         if settings.objective is None:
             objective = "clm" if self.model_for(variant).causal else "mlm"
             settings = settings.model_copy(update={"objective": objective})
@@ -91,10 +91,10 @@ class Recipe(Settings):
         """
         checkpoint = self.checkpoint(model)
         if checkpoint is not None:
-            settings = _merge(self.finetune, self.tasks[task].finetune, f"tasks.{task}.finetune")
-            return _merge(settings, checkpoint.finetune, f"checkpoints.{model}.finetune")
-        settings = _merge(self.finetune, self._variant(model).finetune, f"variants.{model}.finetune")
-        return _merge(settings, self.tasks[task].finetune, f"tasks.{task}.finetune")
+            settings = merge(self.finetune, self.tasks[task].finetune, f"tasks.{task}.finetune")
+            return merge(settings, checkpoint.finetune, f"checkpoints.{model}.finetune")
+        settings = merge(self.finetune, self._variant(model).finetune, f"variants.{model}.finetune")
+        return merge(settings, self.tasks[task].finetune, f"tasks.{task}.finetune")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -156,6 +156,40 @@ def parse(values: dict[str, Any], where: str = "recipe") -> Recipe:
     return _validate(Recipe, values, where)
 
 
+def name_finetune(text: bytes, name: str, where: str) -> bytes:
+    """A recipe's text with ``recipe = NAME`` in its [finetune], as if its author had written so.
+
+    Args:
+        text: a valid recipe.
+        name: of the settings of fine-tuning.
+        where: the recipe, for errors.
+
+    Raises:
+        RecipeError: [finetune] is written in a way that cannot be added to.
+    """
+    given, line = text.decode("utf-8-sig"), f'recipe = "{name}"\n'
+    head = re.search(r"^\[finetune\][^\n]*(\n|\Z)", given, re.MULTILINE)
+    if head is None:
+        changed = f"{given.rstrip()}\n\n[finetune]\n{line}"
+    else:
+        table = re.split(r"^(?=\s*\[)", given[head.end() :], maxsplit=1, flags=re.MULTILINE)
+        kept = re.sub(r"^\s*recipe\s*=[^\n]*\n?", "", table[0], flags=re.MULTILINE)
+        changed = f"{given[: head.end()].rstrip()}\n{line}{kept}{''.join(table[1:])}"
+    wanted = tomllib.loads(given)
+    try:
+        wanted["finetune"] = {**wanted.get("finetune", {}), "recipe": name}
+        right = tomllib.loads(changed) == wanted
+    except tomllib.TOMLDecodeError:
+        right = False
+    if not right:
+        raise RecipeError(
+            "--recipe cannot be written into this recipe",
+            where=where,
+            fix=f"put {line.strip()} into [finetune]",
+        )
+    return changed.encode()
+
+
 def resolve(path: str, base: Path, key: str) -> Path:
     """A path of a recipe: variables and ~ filled in, relative ones starting at the recipe's folder.
 
@@ -178,8 +212,12 @@ def resolve(path: str, base: Path, key: str) -> Path:
     return base / Path(expanded).expanduser()
 
 
-def _merge(settings: Any, change: dict[str, Any], where: str) -> Any:
-    """The settings with some keys changed, checked again; nested tables merge."""
+def merge(settings: Any, change: dict[str, Any], where: str) -> Any:
+    """The settings with some keys changed, checked again; nested tables merge.
+
+    Raises:
+        RecipeError: a key is unknown or impossible, named below ``where``.
+    """
     if not change:
         return settings
     return _validate(type(settings), _deep(settings.model_dump(exclude_unset=True), change), where)

@@ -182,6 +182,9 @@ class PretrainSettings(Settings):
     )
     batch_tokens: Positive = Field(8192, description="Tokens per optimiser step, before the last short bin.")
     accumulate: Positive = Field(1, description="Parts into which a step's batch is cut to save memory.")
+    recompute: bool = Field(
+        False, description="Keep only each layer's input and work the rest out again: less memory, slower."
+    )
     mask_rate: Rate = Field(0.3, description="Share of the tokens that are masked.")
     whole_word: bool = Field(False, description="Mask all pieces of a word together.")
     optimizer: Literal["adamw", "muon"] = Field(
@@ -224,7 +227,11 @@ class TaskSettings(Settings):
     )
     known: str | None = Field(None, description="A benchmark task whose original files lie under `path`.")
     path: str | None = Field(
-        None, description="Folder with train/dev/test files (`wellread data check` reads it)."
+        None,
+        description="Folder of train, dev and test files, or one labelled file; see `wellread data check`.",
+    )
+    fold: Annotated[int, Field(ge=0)] = Field(
+        0, description="Known tasks with folds (pubmedqa): the one that is dev."
     )
     max_train: Positive | None = Field(None, description="Derived tasks: at most so many training examples.")
     max_eval: Positive | None = Field(
@@ -245,8 +252,40 @@ class TaskSettings(Settings):
         return self
 
 
+class LightSettings(Settings):
+    """Light-weight fine-tuning: a few parameters are trained beside the head, the rest stays."""
+
+    method: Literal[
+        "full",
+        "lora",
+        "houlsby",
+        "lightweight",
+        "tiny-attention",
+        "residual",
+        "prompt",
+        "prefix",
+        "bitfit",
+    ] = Field("full", description="What is trained beside the head; `full` trains every weight.")
+    rank: Positive = Field(8, description="LoRA: rank of the change of a matrix.")
+    alpha: Annotated[float, Field(gt=0)] = Field(
+        16.0, description="LoRA: the change is multiplied by alpha / rank."
+    )
+    targets: tuple[Literal["query", "key", "value", "output", "ffn"], ...] = Field(
+        ("query", "value"), min_length=1, description="LoRA: the matrices that change."
+    )
+    bottleneck: Positive = Field(
+        32, description="Inner width of the adapters (houlsby, lightweight, residual)."
+    )
+    heads: Positive = Field(4, description="TinyAttention: heads, each of one dimension.")
+    blocks: Positive = Field(1, description="Gated residual networks on top of the last layer.")
+    vectors: Positive = Field(10, description="prompt, prefix: learnt vectors; inputs are so much shorter.")
+    place: Literal["before", "after"] = Field(
+        "before", description="prompt: before the text, or between the text and the answer."
+    )
+
+
 class FinetuneSettings(Settings):
-    """Dense fine-tuning on labelled tasks."""
+    """Fine-tuning on labelled tasks."""
 
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0, 1, 2), min_length=1, description="Runs per setting."
@@ -256,13 +295,18 @@ class FinetuneSettings(Settings):
         min_length=1,
         description="From the pre-trained model, and from no pre-training.",
     )
+    recipe: Literal["stable", "standard"] | None = Field(
+        None,
+        description="Settings picked by task and model size (docs/methods/stable-recipe.md); keys given here "
+        "win. `standard` is the original BERT recipe, a baseline.",
+    )
     epochs: Positive = Field(10, description="Passes over the training examples, at most.")
     max_steps: Positive | None = Field(None, description="Optimiser steps at most.")
     min_steps: Annotated[int, Field(ge=0)] = Field(
         100, description="Small budgets run more epochs to reach this."
     )
     batch: Positive = Field(32, description="Examples per step.")
-    learning_rate: Rate = Field(3e-4, description="Peak rate of bias-corrected AdamW.")
+    learning_rate: Rate = Field(3e-4, description="Peak rate of AdamW.")
     random_learning_rate: Rate | None = Field(
         None, description="Peak rate when starting without pre-training; default the same."
     )
@@ -275,6 +319,36 @@ class FinetuneSettings(Settings):
     evaluations: Positive = Field(10, description="Evaluations on dev in a full run.")
     max_length: Positive | None = Field(None, description="Longest input in tokens; default the model's.")
     class_weights: bool = Field(False, description="Weigh classes inversely to their frequency.")
+    bias_correction: bool = Field(
+        True, description="AdamW's bias correction; without it as in the original BERT code."
+    )
+    freeze_layers: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Freeze the embeddings and so many of the lowest layers (0: the embeddings only); "
+        "pre-trained starts only.",
+    )
+    layer_decay: Rate = Field(
+        1.0, description="Learning rate of a layer over that of the layer above it; pre-trained starts only."
+    )
+    reinit_layers: Annotated[int, Field(ge=0)] = Field(
+        0, description="Re-initialise so many of the top layers; pre-trained starts only."
+    )
+    average: Literal["none", "ema", "swa"] = Field(
+        "none", description="Evaluate and keep an average of the weights over steps."
+    )
+    ema_decay: Fraction = Field(0.98, description="Factor by which a step's weight in the EMA falls.")
+    swa_last: Rate = Field(0.25, description="Share of the steps, at the end, that SWA averages.")
+    rdrop: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="R-Drop: weight of the divergence of two dropout passes; doubles the time."
+    )
+    light: LightSettings = Field(
+        default_factory=LightSettings, description="Light-weight methods, for pre-trained starts."
+    )
+
+    def facts(self, *without: str) -> dict[str, Any]:
+        """All keys but ``without``, and where a recipe picks the rest, which of them are stated."""
+        facts = self.model_dump(mode="json", exclude=set(without))
+        return facts | ({"stated": sorted(self.model_fields_set - {*without})} if self.recipe else {})
 
 
 class EvaluateSettings(Settings):

@@ -21,9 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from wellread import files
+from wellread import allocator, files
 from wellread.errors import ArtefactError, UserError
-from wellread.meter import give_memory_back
 from wellread.progress import say
 
 PACKAGE = Path(__file__).parent
@@ -109,6 +108,24 @@ def stale(stages: list[Stage], run: Path) -> list[str]:
     return names
 
 
+def fingerprints(stages: list[Stage], run: Path) -> dict[str, str]:
+    """The fingerprint of each stage by name, "" where an input has not been built."""
+    hashes = _FileHashes(run)
+    return {stage.name: _fingerprint(stage, run, hashes) for stage in stages}
+
+
+def working_folder(run: Path, name: str, fingerprint: str) -> Path | None:
+    """Where a stage's result of this fingerprint lies or is being made; None where nothing of it is there."""
+    final = stage_folder(run, name)
+    manifest = files.read_manifest(final)
+    if manifest is not None and manifest.get("fingerprint") == fingerprint:
+        return final
+    with contextlib.suppress(OSError):
+        if _marker(final).read_text() == fingerprint:
+            return files.partial_path(final)
+    return None
+
+
 def stage_folder(run: Path, name: str) -> Path:
     """Where a stage's result lies."""
     return run / STAGES / name
@@ -143,7 +160,7 @@ def locked(run: Path) -> Iterator[None]:
 def _build(stage: Stage, run: Path, fingerprint: str) -> None:
     final = stage_folder(run, stage.name)
     partial = files.partial_path(final)
-    marker = final.with_name(final.name + ".fingerprint")
+    marker = _marker(final)
     if not (partial.exists() and marker.exists() and marker.read_text() == fingerprint):
         shutil.rmtree(partial, ignore_errors=True)
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +171,12 @@ def _build(stage: Stage, run: Path, fingerprint: str) -> None:
     with _no_space_is_an_error(final):
         files.commit(final, fingerprint=fingerprint, stage=stage.name, inputs=list(stage.inputs))
     marker.unlink(missing_ok=True)
-    give_memory_back()
+    allocator.trim()  # one stage's peak must not weigh on the next
+
+
+def _marker(final: Path) -> Path:
+    """Says beside a partial folder for which fingerprint it is being made."""
+    return final.with_name(final.name + ".fingerprint")
 
 
 def _finish_commit(final: Path, fingerprint: str) -> None:
@@ -163,7 +185,7 @@ def _finish_commit(final: Path, fingerprint: str) -> None:
     manifest = files.read_manifest(partial)
     if manifest is not None and manifest.get("fingerprint") == fingerprint and not files.problems(partial):
         files.swap_in(final)
-        final.with_name(final.name + ".fingerprint").unlink(missing_ok=True)
+        _marker(final).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,51 @@ def test_classify(made: tuple[list[str], np.ndarray]) -> None:
     assert set(found) == {"macro_f1", "accuracy"}
     assert found["accuracy"] == sk.accuracy_score(golds, predicted)
     assert found["macro_f1"] == pytest.approx(sk.f1_score(golds, predicted, average="macro"), abs=1e-15)
+
+
+def asked(task: Task, metric: str, output: object) -> float:
+    """A score that is reported only where the task names it."""
+    assert metric not in score(task, "test", output)
+    return score(replace(task, metric=metric), "test", output)[metric]
+
+
+@settings(deadline=None)
+@given(classified())
+def test_relations_leave_the_negative_class_out(made: tuple[list[str], np.ndarray]) -> None:
+    golds, output = made
+    predicted = [LABELS[index] for index in output.argmax(axis=1)]
+    expected = sk.f1_score(golds, predicted, labels=LABELS[1:], average="micro", zero_division=0)
+    assert asked(task_of("classify", golds), "micro_f1_positive", output) == pytest.approx(
+        expected, abs=1e-15
+    )
+
+
+@settings(deadline=None)
+@given(classified())
+def test_matthews(made: tuple[list[str], np.ndarray]) -> None:
+    golds, output = made
+    predicted = [LABELS[index] for index in output.argmax(axis=1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = sk.matthews_corrcoef(golds, predicted)
+    assert asked(task_of("classify", golds), "matthews", output) == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_words(data: st.DataObject) -> None:
+    """Types of words, whatever mark they have; "O" is no type."""
+    labels = ("O", "B-x", "I-x", "B-y", "I-y")
+    tags = st.lists(st.sampled_from(labels), min_size=1, max_size=6)
+    golds = data.draw(st.lists(tags, min_size=1, max_size=5))
+    output = [data.draw(st.lists(st.sampled_from(labels), min_size=len(g), max_size=len(g))) for g in golds]
+    task = task_of("tag", [tuple(gold) for gold in golds], labels)
+    gold = [tag[-1] for row in golds for tag in row]
+    predicted = [tag[-1] for row in output for tag in row]
+    assert asked(task, "word_accuracy", output) == pytest.approx(sk.accuracy_score(gold, predicted))
+    types = sorted({*gold, *predicted} - {"O"})
+    expected = sk.f1_score(gold, predicted, labels=types, average="macro", zero_division=0) if types else 0
+    assert asked(task, "word_macro_f1", output) == pytest.approx(expected, abs=1e-15)
 
 
 @settings(deadline=None)
@@ -191,7 +237,7 @@ def test_a_weight_is_as_good_as_a_repetition(kind: str) -> None:
     task, output = outputs_of(kind, 12, generator)
     examples = task.splits["test"]
     weights = generator.integers(0, 4, (6, 12)).astype(np.float64)
-    for name in metric_names(task):
+    for name in sorted({*metric_names(task), *metrics_of(task.kind, len(task.labels))} - {"micro_f1_doc"}):
         whole = METRICS[name](task, examples, output)(weights)
         for row, value in zip(weights, whole, strict=True):
             drawn = np.repeat(np.arange(12), row.astype(int))

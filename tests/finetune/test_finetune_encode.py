@@ -33,6 +33,50 @@ def test_long_texts_are_cut_longest_first_and_marked(tokenizer):
     assert max(encoded.lengths) <= 16
 
 
+def bert_pairs(tokenizer_folder):
+    """The toy tokenizer with the template of public BERT checkpoints, which are told the types."""
+    from tokenizers import processors
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer_folder, model_input_names=["input_ids", "token_type_ids", "attention_mask"]
+    )
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=ends
+    )
+    return tokenizer
+
+
+def test_types_are_those_of_the_stock_tokenizer_for_models_that_are_told(tokenizer_folder, tokenizer):
+    first, second = ["aspirin in patients", "group " * 40, ""], ["dose", "cell effect " * 3, "the"]
+    told = bert_pairs(tokenizer_folder)
+    encoded = encode.texts(told, first, second, 16)
+    stock = told(first, second, truncation="longest_first", max_length=16)
+    found = [row.tolist() for row in np.split(encoded.type_ids, encoded.offsets[1:-1])]
+    assert found == stock["token_type_ids"] and any(1 in row for row in found)
+    batch = encode.select(encoded, np.array([2, 0]))[0]
+    assert batch.token_type_ids.tolist() == found[2] + found[0]
+    assert batch.to("cpu").token_type_ids.tolist() == batch.token_type_ids.tolist()
+    assert encode.texts(told, first, None, 16).type_ids is None
+    untold = encode.texts(tokenizer, first, second, 16)
+    assert untold.type_ids is None and encode.select(untold, np.array([0]))[0].token_type_ids is None
+
+
+def test_a_pair_through_bert_is_what_the_stock_padded_model_says(tokenizer_folder):
+    from wellread.finetune.loop import logits_of
+    from wellread.models import heads, packed
+
+    told = bert_pairs(tokenizer_folder)
+    first, second = ["aspirin in patients", "cell", "the dose of warfarin"], ["dose", "cell effect", "the"]
+    model = heads.task_model(toy.model("bert"), told, "classify", ("a", "b"), 0.0, 0).eval()
+    expected = model(**told(first, second, padding=True, return_tensors="pt")).logits.detach().numpy()
+    found = logits_of(packed.enable(model), "classify", encode.texts(told, first, second, 64))
+    assert np.abs(found - expected).max() < 1e-5
+    padded = told(first, second, padding=True, return_tensors="pt", return_token_type_ids=False)
+    assert np.abs(packed.disable(model)(**padded).logits.detach().numpy() - expected).max() > 1e-3
+
+
 def test_the_tokenizer_is_left_as_it_was(tokenizer):
     before = tokenizer.backend_tokenizer.to_str()
     encode.texts(tokenizer, ["group " * 40], None, 8)

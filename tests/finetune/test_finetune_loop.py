@@ -106,28 +106,6 @@ def test_seeds_differ(tokenizer):
     assert first.history != second.history
 
 
-def test_the_first_step_has_the_size_of_the_learning_rate(tokenizer):
-    """Bias-corrected Adam (arXiv 2006.05987): uncorrected, the first step would be 3.16 times as large."""
-    model = heads.task_model(toy.model(), tokenizer, "classify", ("a", "b"), 0.0, 0)
-    settings = toy.settings(learning_rate=1e-3, weight_decay=0.0, eps=1e-12)
-    optimiser = loop.optimizer(model, settings)
-    before = model.classifier.weight.detach().clone()
-    model.classifier.weight.grad = torch.full_like(before, 0.3) * torch.randn_like(before).sign()
-    optimiser.step()
-    assert torch.allclose((model.classifier.weight - before).abs(), torch.tensor(1e-3), rtol=1e-3)
-
-
-def test_only_matrices_decay(tokenizer):
-    model = heads.task_model(toy.model(), tokenizer, "classify", ("a", "b"), 0.0, 0)
-    decayed, plain = loop.optimizer(model, toy.settings(weight_decay=0.1)).param_groups
-    assert decayed["weight_decay"] == 0.1
-    assert plain["weight_decay"] == 0.0
-    assert {p.ndim for p in decayed["params"]} == {2}
-    assert {p.ndim for p in plain["params"]} == {1}
-    both = [id(p) for group in (decayed, plain) for p in group["params"]]
-    assert sorted(both) == sorted({id(p) for p in model.parameters()})
-
-
 @pytest.mark.parametrize("kind", ["classify", "tag"])
 def test_a_loss_that_is_not_a_number_is_a_failed_run(kind, tokenizer, tmp_path):
     model = build.build(toy.model(), tokenizer, "mlm", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,22 @@ def test_blocks_of_a_local_layer_equal_one_mask(lengths, window, seed):
     model = language_model("modernbert", max_length=300, layers=2, global_every=2, local_attention=window)
     batch = stock.batch(lengths, seed)
     assert_same(model, batch, packed_logits(batch), stock_logits(batch))
+
+
+def test_bert_is_told_which_text_of_a_pair_a_token_belongs_to():
+    """As public BERT checkpoints expect; the other layouts know no types."""
+    model = heads.task_model(stock.settings("bert"), stock.tokenizer(), "classify", ("a", "b"), 0.0, seed=2)
+    stock.randomise(model)
+    plain = stock.batch([6, 1, 9, 9])
+    types = torch.cat([(torch.arange(length) >= length // 2).long() for length in plain.lengths])
+    batch = replace(plain, token_type_ids=types)
+    rows = torch.nn.utils.rnn.pad_sequence(types.split(plain.lengths), batch_first=True)
+    inputs = {**stock.padded(plain), "token_type_ids": rows}
+    assert_same(model, batch, lambda m: heads.sequence_logits(m, batch), lambda m: m(**inputs).logits)
+    packed.enable(model)
+    assert not torch.allclose(heads.sequence_logits(model, batch), heads.sequence_logits(model, plain))
+    other = packed.enable(language_model("modernbert"))
+    assert torch.equal(packed.hidden_states(other, batch), packed.hidden_states(other, plain))
 
 
 @pytest.mark.parametrize("layout", stock.LAYOUTS)

@@ -4,8 +4,10 @@ import math
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from wellread.errors import ArtefactError, RecipeError, UserError
+from wellread.models import packed
 from wellread.pretrain import loop
 from wellread.pretrain.parts import split
 from wellread.tokens.batch import pack
@@ -121,6 +123,24 @@ def test_accumulation_changes_rounding_only(language, tmp_path):
         language.pretrain(tmp_path / str(parts), accumulate=parts, tokens=3_000)
         losses.append([record["loss"] for record in lines(tmp_path / str(parts) / "log.jsonl")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["modernbert", "bert", "llama", "gpt2"])
+def test_recomputing_activations_changes_no_bit(layout, language, causal_language, tmp_path, monkeypatch):
+    spoken = causal_language if layout in ("llama", "gpt2") else language
+    calls, real = [], packed.attention
+    monkeypatch.setitem(
+        ALL_ATTENTION_FUNCTIONS, packed.NAME, lambda *a, **b: (calls.append(1), real(*a, **b))[1]
+    )
+    logs, layers_run = [], []
+    for recompute in (False, True):
+        calls.clear()
+        folder, model = tmp_path / f"{recompute}", {"layout": layout, "dropout": 0.1}
+        spoken.pretrain(folder, model=model, tokens=2_000, recompute=recompute)
+        logs.append((folder / "log.jsonl").read_bytes() + (folder / "validation.jsonl").read_bytes())
+        layers_run.append(len(calls))
+    assert logs[0] == logs[1]
+    assert layers_run[1] > layers_run[0]  # it really runs them twice
 
 
 def test_long_runs_log_at_most_500_steps(monkeypatch, language, tmp_path):

@@ -21,31 +21,33 @@ from wellread.errors import UserError
 VARIANTS: tuple[Variant, ...] = (("block16", 0.75),)
 STEPS = 3
 PASSES = {"process": "everything resident", "training": "without what the libraries and the data take"}
+RECOMPUTE = {False: "", True: "; activations recomputed"}
 
 
 def bench(options: Options, data: Data, threads: int, advance: Any) -> list[Record]:
     """Every variant against the dense model, for each number of tokens in a step."""
     found = []
     for tokens in options.memory_tokens:
-        dense = _measured(options, data, tokens, DENSE, threads)
-        advance()
-        found += _records(options, tokens, DENSE, dense, dense, threads)
-        for variant in VARIANTS:
-            sparse = _measured(options, data, tokens, variant, threads)
-            advance()
-            found += _records(options, tokens, variant, sparse, dense, threads)
+        for recompute in RECOMPUTE:
+            dense: dict[str, float] = {}
+            for variant in (DENSE, *VARIANTS):
+                held = _measured(options, data, tokens, variant, recompute, threads)
+                dense = dense or held
+                found += _records(options, tokens, variant, recompute, held, dense, threads)
+                advance()
     return found
 
 
 def calls(options: Options) -> int:
     """How often ``advance`` will be called."""
-    return len(options.memory_tokens) * (1 + len(VARIANTS))
+    return len(options.memory_tokens) * len(RECOMPUTE) * (1 + len(VARIANTS))
 
 
 def _records(
     options: Options,
     tokens: int,
     variant: Variant,
+    recompute: bool,
     held: dict[str, float],
     dense: dict[str, float],
     threads: int,
@@ -63,13 +65,15 @@ def _records(
             repetitions=1,
             tokens=tokens,
             bytes=held[name],
-            note=note,
+            note=note + RECOMPUTE[recompute],
         )
         for name, note in PASSES.items()
     ]
 
 
-def _measured(options: Options, data: Data, tokens: int, variant: Variant, threads: int) -> dict[str, float]:
+def _measured(
+    options: Options, data: Data, tokens: int, variant: Variant, recompute: bool, threads: int
+) -> dict[str, float]:
     """{"process", "training": bytes, "zeros": share}, by a fresh process.
 
     Raises:
@@ -81,6 +85,7 @@ def _measured(options: Options, data: Data, tokens: int, variant: Variant, threa
         "model": options.model(options.memory_shape).model_dump(),
         "batch_tokens": tokens,
         "variant": variant,
+        "recompute": recompute,
         "threads": threads,
     }
     command = [sys.executable, "-m", __name__, json.dumps(wanted)]
@@ -106,7 +111,7 @@ def _run(wanted: dict[str, Any]) -> dict[str, float]:
         tokens, folder = Path(wanted["tokens"]), Path(wanted["tokenizer"])
         data = load(tokens, folder, model.max_length, wanted["batch_tokens"], Path(scratch))
         before = peak_bytes()
-        call, zeros = packed_step(data, model, tuple(wanted["variant"]))
+        call, zeros = packed_step(data, model, tuple(wanted["variant"]), recompute=wanted["recompute"])
         for number in range(STEPS):
             call(number)
     return {"process": peak_bytes(), "training": peak_bytes() - before, "zeros": zeros}

@@ -51,14 +51,16 @@ def calls(options: Options) -> int:
     return len(VARIANTS) * (WARMUP + options.rounds["steps"])
 
 
-def packed_step(data: Data, model: ModelSettings, variant: Variant) -> tuple[Call, float]:
+def packed_step(
+    data: Data, model: ModelSettings, variant: Variant, *, recompute: bool = False
+) -> tuple[Call, float]:
     """A call that takes the next step on the batch of a number, and the model's share of zeros.
 
     Making the batch counts, as it does in a run.
     """
-    trainer = loop.make_trainer(
-        model, pretrain_settings(data.packing.batch_tokens, variant), data.tokenizer, SCHEDULED, SEED
-    )
+    settings = pretrain_settings(data.packing.batch_tokens, variant)
+    settings = settings.model_copy(update={"recompute": recompute})
+    trainer = loop.make_trainer(model, settings, data.tokenizer, SCHEDULED, SEED)
     done = loop.Done()
 
     def call(number: int) -> dict[str, Timing]:

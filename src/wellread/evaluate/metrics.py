@@ -17,6 +17,8 @@ from wellread.tasks.task import Example, Kind, Task
 Weighted = Callable[[np.ndarray], np.ndarray]
 Output = Any  # float32 (examples, labels), or one list of tags per example
 THRESHOLD = 0.5
+# Scores that mean something for some tasks only: reported where a task names them.
+ASKED = frozenset({"micro_f1_positive", "matthews", "word_macro_f1", "word_accuracy"})
 _DEFAULTS: dict[str, str] = {
     "classify": "macro_f1",
     "multilabel": "micro_f1",
@@ -33,17 +35,18 @@ def default_metric(kind: Kind) -> str:
 def metrics_of(kind: Kind, labels: int) -> tuple[str, ...]:
     """What a task may report first, and models are chosen by (more is better: so not rmse)."""
     if kind == "classify":
-        return ("macro_f1", "accuracy", *(("auroc",) if labels == 2 else ()))
+        return ("macro_f1", "accuracy", *(("auroc",) if labels == 2 else ()), "micro_f1_positive", "matthews")
     if kind == "multilabel":
         return ("micro_f1", "macro_f1", "accuracy", "micro_f1_doc")
-    return (
-        ("pearson", "spearman") if kind == "regress" else ("entity_f1", "entity_precision", "entity_recall")
-    )
+    if kind == "regress":
+        return ("pearson", "spearman")
+    return ("entity_f1", "entity_precision", "entity_recall", "word_macro_f1", "word_accuracy")
 
 
 def metric_names(task: Task) -> list[str]:
     """Every score that is reported for a task, its own first."""
-    names = [name for name in metrics_of(task.kind, len(task.labels)) if name != task.metric]
+    known = metrics_of(task.kind, len(task.labels))
+    names = [name for name in known if name != task.metric and name not in ASKED]
     if not any(example.doc for example in task.splits["test"]):
         names = [name for name in names if name != "micro_f1_doc"]
     return [task.metric, *names, *(["rmse"] if task.kind == "regress" else [])]
@@ -175,7 +178,11 @@ def _accuracy(task: Task, examples: Sequence[Example], output: Output) -> Weight
 
 def _macro_f1(task: Task, examples: Sequence[Example], output: Output) -> Weighted:
     """Mean F1 of the labels that occur in gold or predictions (scikit-learn's default labels)."""
-    counts = label_counts(task, examples, output)
+    return _macro(label_counts(task, examples, output))
+
+
+def _macro(counts: np.ndarray) -> Weighted:
+    """Mean F1 over the labels that occur; counts are (examples, labels, 3)."""
 
     def weighted(weights: np.ndarray) -> np.ndarray:
         sums = (weights @ counts.reshape(len(counts), -1)).reshape(len(weights), -1, 3)
@@ -189,6 +196,28 @@ def _micro_f1(task: Task, examples: Sequence[Example], output: Output) -> Weight
     """F1 over all label decisions (for one label per example this is the accuracy)."""
     counts = label_counts(task, examples, output).sum(axis=1)
     return lambda weights: _f1(weights @ counts)
+
+
+def _micro_f1_positive(task: Task, examples: Sequence[Example], output: Output) -> Weighted:
+    """Micro F1 of all labels but the first, the negative class (relations: ChemProt, DDI, GAD)."""
+    counts = label_counts(task, examples, output)[:, 1:].sum(axis=1)
+    return lambda weights: _f1(weights @ counts)
+
+
+def _matthews(task: Task, examples: Sequence[Example], output: Output) -> Weighted:
+    """Matthews correlation for any number of classes (Gorodkin, 2004); 0 where either side is constant."""
+    size = len(task.labels)
+    gold = np.eye(size)[gold_indices(task, examples)]
+    predicted = np.eye(size)[np.argmax(output, axis=1)]
+    right = (gold * predicted).sum(axis=1)
+
+    def weighted(weights: np.ndarray) -> np.ndarray:
+        total, truth, guess = weights.sum(axis=1), weights @ gold, weights @ predicted
+        top = total * (weights @ right) - (truth * guess).sum(axis=1)
+        spread = (total**2 - (truth**2).sum(axis=1)) * (total**2 - (guess**2).sum(axis=1))
+        return _ratio(top, np.sqrt(np.maximum(spread, 0.0)))
+
+    return weighted
 
 
 def _micro_f1_doc(task: Task, examples: Sequence[Example], output: Output) -> Weighted:
@@ -232,6 +261,44 @@ def _entity_precision(_task: Task, examples: Sequence[Example], output: Output) 
 def _entity_recall(_task: Task, examples: Sequence[Example], output: Output) -> Weighted:
     counts = entity_counts(examples, output)
     return lambda weights: _ratio(weights @ counts[:, 0], weights @ (counts[:, 0] + counts[:, 2]))
+
+
+def word_counts(task: Task, examples: Sequence[Example], output: Output) -> np.ndarray:
+    """True positives, false positives and false negatives of words: (examples, types, 3).
+
+    B- and I- of a type are one; types are in the order of the task's labels.
+    """
+    types = {label[2:]: number for number, label in enumerate(task.labels[1::2])}
+    counts = np.zeros((len(examples), len(types), 3))
+    for row, example, tags in zip(counts, examples, output, strict=True):
+        for gold, predicted in zip(example.label, tags, strict=True):  # type: ignore[arg-type]
+            if gold[2:] == predicted[2:]:
+                if gold != "O":
+                    row[types[gold[2:]], 0] += 1
+                continue
+            if predicted != "O":
+                row[types[predicted[2:]], 1] += 1
+            if gold != "O":
+                row[types[gold[2:]], 2] += 1
+    return counts
+
+
+def _word_macro_f1(task: Task, examples: Sequence[Example], output: Output) -> Weighted:
+    """Mean over the types of the F1 over words, "O" left out (EBM PICO)."""
+    return _macro(word_counts(task, examples, output))
+
+
+def _word_accuracy(_task: Task, examples: Sequence[Example], output: Output) -> Weighted:
+    """Share of words with the right type (parts of speech)."""
+    right = np.array(
+        [
+            sum(gold[2:] == tag[2:] for gold, tag in zip(example.label, tags, strict=True))  # type: ignore[arg-type]
+            for example, tags in zip(examples, output, strict=True)
+        ],
+        dtype=np.float64,
+    )
+    words = np.array([len(example.tokens) for example in examples], dtype=np.float64)
+    return lambda weights: _ratio(weights @ right, weights @ words)
 
 
 def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -297,10 +364,14 @@ METRICS: dict[str, Callable[[Task, Sequence[Example], Output], Weighted]] = {
     "accuracy": _accuracy,
     "macro_f1": _macro_f1,
     "micro_f1": _micro_f1,
+    "micro_f1_positive": _micro_f1_positive,
     "micro_f1_doc": _micro_f1_doc,
+    "matthews": _matthews,
     "entity_f1": _entity_f1,
     "entity_precision": _entity_precision,
     "entity_recall": _entity_recall,
+    "word_macro_f1": _word_macro_f1,
+    "word_accuracy": _word_accuracy,
     "pearson": _pearson,
     "spearman": _spearman,
     "rmse": _rmse,

@@ -8,7 +8,7 @@ so that any kind of tokenizer sees what it was trained on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class Encoded:
         word_offsets: (S + 1,) int64, where the labelled words of each sequence begin; zeros without words.
         word_positions: (W,) int64, position of a word's first piece within its sequence.
         word_numbers: (W,) int64, number of the word within its input.
+        type_ids: (T,) int64, which text of a pair a token belongs to, as the tokenizer's template says; None
+            where its models are not told.
     """
 
     input_ids: np.ndarray
@@ -41,6 +43,7 @@ class Encoded:
     word_offsets: np.ndarray
     word_positions: np.ndarray
     word_numbers: np.ndarray
+    type_ids: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -68,13 +71,16 @@ def texts(
     cutting.enable_truncation(max_length, strategy="longest_first")
     pairs = second if second is not None else [None] * len(first)
     inputs: list[Any] = [a if b is None else (a, b) for a, b in zip(first, pairs, strict=True)]
-    rows = [encoding.ids for encoding in _encode(plain, inputs)]
-    long = [number for number, row in enumerate(rows) if len(row) > max_length]
+    encodings = _encode(plain, inputs)
+    long = [number for number, encoding in enumerate(encodings) if len(encoding) > max_length]
     for number, encoding in zip(long, _encode(cutting, [inputs[i] for i in long]), strict=True):
-        rows[number] = encoding.ids
+        encodings[number] = encoding
     filler = _filler(tokenizer)
-    rows = [row or [filler] for row in rows]
-    return _lay_out(rows, list(range(len(rows))), [([], [])] * len(rows), cut=long)
+    rows = [encoding.ids or [filler] for encoding in encodings]
+    encoded = _lay_out(rows, list(range(len(rows))), [([], [])] * len(rows), cut=long)
+    if second is None or "token_type_ids" not in tokenizer.model_input_names:
+        return encoded
+    return replace(encoded, type_ids=_flat([encoding.type_ids or [0] for encoding in encodings]))
 
 
 def sentences(tokenizer: Any, words: Sequence[Sequence[str]], max_length: int) -> Encoded:
@@ -128,6 +134,7 @@ def select(encoded: Encoded, index: np.ndarray) -> tuple[PackedBatch, np.ndarray
         position_ids=torch.from_numpy(positions),
         word_ids=torch.full((int(ends[-1]),), -1),
         sample_ids=torch.from_numpy(np.asarray(index, dtype=np.int64)),
+        token_type_ids=None if encoded.type_ids is None else torch.from_numpy(encoded.type_ids[tokens]),
     )
     return batch, rows, words
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,13 +19,15 @@ import numpy as np
 
 from wellread import files
 from wellread.errors import RecipeError
+from wellread.finetune import stable
 from wellread.finetune.data import TaskData, prepare
+from wellread.finetune.light import methods, stored
 from wellread.finetune.loop import FinetuneResult, finetune
 from wellread.meter import Meter
 from wellread.models import build
 from wellread.progress import Progress, say
 from wellread.serve.cost import of_model
-from wellread.settings import Budget, FinetuneSettings, ModelSettings
+from wellread.settings import Budget, FinetuneSettings, LightSettings, ModelSettings
 from wellread.tasks.read import read_task
 from wellread.tasks.subset import subset
 from wellread.tasks.task import SPLITS, Task
@@ -102,12 +105,16 @@ def run(
         quiet: say nothing.
 
     Raises:
-        UserError: the task, tokenizer or checkpoint cannot be read, or ``finetune.max_length`` is more than
-            the model can take.
+        UserError: the task, tokenizer or checkpoint cannot be read, or ``finetune.max_length`` or the layers
+            to freeze and re-initialise are more than the model has.
     """
     if start_name == "random" and settings.random_learning_rate is not None:
         settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
+    if start_name == "random" and settings.light.method != "full":
+        # A frozen body without pre-training would be a straw man.
+        settings = settings.model_copy(update={"light": LightSettings()})
     longest(start, settings)  # refuse what cannot be done before any work
+    stable.check(settings, stable.size_of(start))
     parsed = read_task(task, task_name)
     chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)
     if settings.class_weights and parsed.kind == "regress" and not quiet:
@@ -127,12 +134,14 @@ def run(
     # The largest first: small ones fill the gaps at the end.
     left = [unit for unit in reversed(grid.units) if not _is_intact(grid.unit(*unit), inputs=grid.inputs)]
     if left:
-        _run_units(grid, left, threads, quiet=quiet)
+        if settings.recipe and not quiet:
+            _say_what_is_picked(grid, parsed)
+        _run_units(grid, left, threads, parsed.metric, quiet=quiet)
     _keep_best(grid, parsed.metric, quiet=quiet)
     _opened.cache_clear()
 
 
-def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, *, quiet: bool) -> None:
+def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, metric: str, *, quiet: bool) -> None:
     import torch
 
     workers, each = share(1 if torch.cuda.is_available() else threads, len(grid.units))
@@ -140,9 +149,32 @@ def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, *, quie
     calls = [(grid, *unit) for unit in left]
     with Progress(label, total, "runs", done=total - len(left), quiet=quiet) as progress:
         for _ in side_by_side(_run_unit, calls, workers=workers, threads=each):
-            progress.advance()
+            progress.advance(note=_so_far(grid, metric))
     if not quiet:
         _say_what_was_cut(grid)
+
+
+def _so_far(grid: Grid, metric: str) -> str:
+    """Mean and spread on dev of the runs of the largest budget that are done."""
+    found = [
+        path / "result.json" for path in (grid.unit(*unit) for unit in grid.units if unit[0] == grid.largest)
+    ]
+    values = [100 * files.read_json(path)["dev"][metric] for path in found if path.exists()]
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"dev {metric} {statistics.fmean(values):.1f}{spread}"
+
+
+def _say_what_is_picked(grid: Grid, task: Task) -> None:
+    size, whole = stable.size_of(grid.start), len(task.splits["train"])
+    picks: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for budget in dict.fromkeys(budget for budget, _ in grid.units):
+        examples = whole if budget == "all" else budget
+        _, picked = stable.resolve(grid.settings, task.kind, examples, size)
+        picks.setdefault(repr(picked), (picked, []))[1].append(str(examples))
+    for picked, counts in picks.values():
+        say(f"{grid.task_name}: {stable.describe(', '.join(counts), size, grid.settings, picked)}")
 
 
 def distinct_budgets(budgets: Sequence[Budget], train: int, *, quiet: bool) -> list[Budget]:
@@ -165,6 +197,7 @@ def longest(start: Path | ModelSettings, settings: FinetuneSettings) -> int:
         limit = start.max_length
     else:
         limit = int(build.load_config(start).max_position_embeddings)
+    limit -= methods.added_tokens(settings.light)
     if settings.max_length is not None and settings.max_length > limit:
         raise RecipeError(
             f"the model takes at most {limit} tokens (got {settings.max_length})",
@@ -200,7 +233,7 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
     unit = grid.unit(budget, seed)
     if budget == grid.largest and not result.failed:
         with files.new_folder(grid.candidate(seed), unit=unit.name, inputs=grid.inputs) as partial:
-            build.save(result.model, tokenizer, partial)
+            stored.save(result.model, tokenizer, partial, grid.settings.light)
         costs |= of_model(grid.candidate(seed), data.task)
     with files.new_folder(unit, inputs=grid.inputs) as partial:
         for split in ("dev", "test"):
@@ -210,13 +243,30 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
 
 
 def _facts(grid: Grid, budget: Budget, seed: int, result: FinetuneResult) -> dict[str, Any]:
-    copied = ("failed", "failure", "labels", "truncated", "dev", "test", "steps", "best_step", "history")
+    copied = (
+        *(
+            "failed",
+            "failure",
+            "labels",
+            "picked",
+            "truncated",
+            "dev",
+            "test",
+            "steps",
+            "best_step",
+            "history",
+        ),
+        *("parameters", "trainable_parameters"),
+    )
     return {
         "task": grid.task_name,
         "model": grid.model_name,
         "start": grid.start_name,
         "budget": budget,
         "seed": seed,
+        "method": grid.settings.light.method,
+        # Gradients and Adam's two moments, four bytes each.
+        "training_bytes": 12 * result.trainable_parameters,
         **{name: getattr(result, name) for name in copied},
     }
 
@@ -270,7 +320,7 @@ def _inputs(task: Task, start: Path | ModelSettings, tokenizer: Path, settings: 
     """A hash of all that the runs depend on but the code, which the stage's fingerprint covers."""
     examples = [[split, [repr(example) for example in task.splits[split]]] for split in SPLITS]
     begin: Any = start.model_dump(mode="json") if isinstance(start, ModelSettings) else _hashes(start)
-    used = settings.model_dump(mode="json", exclude={"seeds", "starts", "random_learning_rate"})
+    used = settings.facts("seeds", "starts", "random_learning_rate")
     facts = [task.kind, task.labels, task.metric, examples, begin, _hashes(tokenizer), used]
     return files.sha256_bytes(files.canonical_json(facts))
 

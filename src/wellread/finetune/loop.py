@@ -1,9 +1,10 @@
 """Fine-tune a stock model on one task, once.
 
-The stable recipe of Mosbach et al. (arXiv 2006.04884) and Zhang et al. (2006.05987): AdamW with bias
-correction, a warm-up and a linear decay, many steps on small data, clipped gradients; the best moment on dev
-is kept.  A run is a pure function of (start, examples, settings, seed): the order of the examples comes from
-``rng``, dropout from a generator seeded at the beginning, and nothing is ever resumed in the middle.
+After Mosbach et al. (arXiv 2006.04884) and Zhang et al. (2006.05987): AdamW with bias correction, a warm-up
+and a linear decay, many steps on small data, clipped gradients; the best moment on dev is kept.  More tools
+against failed runs stand in ``stability/``.  A run is a pure function of (start, examples, settings, seed):
+the order of the examples comes from ``rng``, dropout from a generator seeded at the beginning, and nothing is
+ever resumed in the middle.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,14 @@ from torch import Tensor
 from wellread import rng
 from wellread.errors import DataError
 from wellread.evaluate.metrics import score
-from wellread.finetune import encode, objective
+from wellread.finetune import encode, objective, stable
 from wellread.finetune.data import TaskData
+from wellread.finetune.light import methods as light
 from wellread.finetune.objective import Objective, Split
+from wellread.finetune.optimizer import optimizer, set_rates
+from wellread.finetune.stability import averaging, rdrop
+from wellread.finetune.stability.freeze import freeze
+from wellread.finetune.stability.reinitialise import reinitialise
 from wellread.models import build, heads, packed
 from wellread.schedules import learning_rate
 from wellread.settings import FinetuneSettings, ModelSettings
@@ -32,7 +38,6 @@ from wellread.tasks.task import Example
 
 # Tokens in a batch of inference: enough to fill the matrix units, little enough for the cache.
 INFERENCE_TOKENS = 2048
-BETAS = (0.9, 0.999)
 LEVEL_SEQUENCES = 64
 
 
@@ -45,6 +50,8 @@ class FinetuneResult:
             are NaN (for tag "O" throughout).
         failure: why, or "".
         labels: number of training examples.
+        picked: settings that a named recipe has picked for this run.
+        parameters, trainable_parameters: numbers in the model, and those that were trained.
         truncated: number of inputs (of train, dev and test) that were cut to the longest length.
         steps: optimiser steps done.
         best_step: the step whose weights were kept.
@@ -57,6 +64,9 @@ class FinetuneResult:
     failed: bool = False
     failure: str = ""
     labels: int = 0
+    picked: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    trainable_parameters: int = 0
     truncated: int = 0
     steps: int = 0
     best_step: int = 0
@@ -104,9 +114,13 @@ def finetune(
         DataError: no training example has a word that the tokenizer can read.
     """
     task = data.task
+    settings, picked = stable.resolve(settings, task.kind, len(train), stable.size_of(start))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = heads.task_model(start, tokenizer, task.kind, task.labels, settings.dropout, seed)
+    reinitialise(model, settings.reinit_layers, seed)
+    freeze(model, settings.freeze_layers)
     packed.enable(model)
+    light.equip(model, settings.light, settings.dropout, seed)
     model.to(device)
     members = data.sequences(train)
     if not len(members):
@@ -119,22 +133,26 @@ def finetune(
         class_weights=settings.class_weights,
         has_bias=objective.last_layer(model).bias is not None,
     )
+    goal = replace(goal, agreement=settings.rdrop)
     if task.kind == "regress" and objective.last_layer(model).bias is None:
         _level(model, data.splits["train"], members[:LEVEL_SEQUENCES], float(targets.mean()) / goal.scale)
-    result = FinetuneResult(labels=len(train))
+    result = FinetuneResult(labels=len(train), picked=picked)
+    result.trainable_parameters, result.parameters = light.count(model)
     cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
     result.truncated = int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
     with build.seeded(rng.derive(seed, "finetune-dropout")):
         best = _train(model, data, members, goal, settings, seed, result)
     if not result.failed:
-        model.load_state_dict(best.state)
+        model.load_state_dict(best.state, strict=False)
         objective.fold(goal, model)
-        model.eval()
+        light.finish(model.eval(), settings.light)
         result.best_step, result.model = best.step, model
     result.dev_output, result.dev = _final(result.model, data, "dev")
     result.test_output, result.test = _final(result.model, data, "test")
     if result.model is not None:
-        packed.disable(model.cpu())
+        model.cpu()
+        if not hasattr(model, "light"):  # what is added works on packed batches only
+            packed.disable(model)
     return result
 
 
@@ -166,17 +184,6 @@ def logits_of(model: Any, kind: str, encoded: encode.Encoded) -> np.ndarray:
     return logits
 
 
-def optimizer(model: Any, settings: FinetuneSettings) -> torch.optim.AdamW:
-    """Bias-corrected AdamW (fused); weight decay on matrices only, not on biases and norms."""
-    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
-    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, eps=settings.eps, fused=True)
-
-
 def _level(model: Any, split: Split, index: np.ndarray, value: float) -> None:
     """Let a regression head without bias begin at the mean of the scores."""
     layer, seen = objective.last_layer(model), []
@@ -201,12 +208,13 @@ def _train(
     steps, best = steps_of(settings, len(members)), _Best()
     marks = {round(steps * (number + 1) / settings.evaluations) for number in range(settings.evaluations)}
     optimiser, split = optimizer(model, settings), data.splits["train"]
+    average = averaging.begin(
+        model, settings.average, steps, ema_decay=settings.ema_decay, swa_last=settings.swa_last
+    )
     losses: list[float] = []
     model.train()
     for step in range(steps):
-        factor = learning_rate.linear(step, steps, settings.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * factor
+        set_rates(optimiser, settings, step, learning_rate.linear(step, steps, settings.warmup))
         index = members[encode.order(len(members), step * settings.batch, settings.batch, seed)]
         loss = _loss(model, split, index, goal)
         loss.backward()
@@ -219,8 +227,11 @@ def _train(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         result.steps = step + 1
-        if step + 1 in marks:
-            _watch(model, data, goal, best, losses, result)
+        if average:
+            averaging.update(average, step)
+        if step + 1 in marks and (average is None or average.points):
+            with averaging.applied(average):
+                _watch(model, data, goal, best, losses, result)
             losses = []
             if best.since >= settings.patience:
                 break
@@ -233,13 +244,16 @@ def _loss(model: Any, split: Split, index: np.ndarray, goal: Objective) -> Tenso
     # Neighbours of equal length share one attention call; the order within a batch changes nothing else.
     index = index[np.argsort(split.encoded.lengths[index], kind="stable")]
     batch, rows, words = encode.select(split.encoded, index)
-    with _precision(device):
-        if goal.kind == "tag":
-            logits = heads.token_logits(model, batch.to(device))[torch.from_numpy(rows).to(device)]
-        else:
-            logits = heads.sequence_logits(model, batch.to(device))
-    target = split.targets[words if goal.kind == "tag" else index]
-    return objective.loss(goal, logits.float(), torch.from_numpy(target).to(device))
+    batch = batch.to(device)
+    target = torch.from_numpy(split.targets[words if goal.kind == "tag" else index]).to(device)
+
+    def forward() -> Tensor:
+        with _precision(device):
+            if goal.kind == "tag":
+                return heads.token_logits(model, batch)[torch.from_numpy(rows).to(device)].float()
+            return heads.sequence_logits(model, batch).float()
+
+    return rdrop.loss(goal.agreement, goal.kind, forward, lambda logits: objective.loss(goal, logits, target))
 
 
 def _watch(
@@ -259,7 +273,8 @@ def _watch(
     rank = (value, -dev_loss)
     if rank > best.rank or not best.state:
         best.rank, best.step, best.since = rank, result.steps, 0
-        best.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+        best.state = {name: weight.detach().clone() for name, weight in trained}
     else:
         best.since += 1
 

@@ -30,12 +30,14 @@ class Objective:
         kind: of the task.
         weights: (labels,) weight of each class (classify, tag) or of each label's positives (multilabel).
         centre, scale: a logit x of a regression stands for the score ``centre + scale * x``.
+        agreement: weight of R-Drop's divergence; 0 for a single pass.
     """
 
     kind: Kind
     weights: Tensor | None = None
     centre: float = 0.0
     scale: float = 1.0
+    agreement: float = 0.0
 
 
 @dataclass(frozen=True)

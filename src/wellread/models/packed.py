@@ -47,7 +47,9 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     Returns:
         (T, d) hidden states, after the final norm where the layout has one.
     """
-    extra = {} if model.config.model_type == "modernbert" else {"use_cache": False}
+    extra: dict[str, Any] = {} if model.config.model_type == "modernbert" else {"use_cache": False}
+    if model.config.model_type == "bert" and batch.token_type_ids is not None:
+        extra["token_type_ids"] = batch.token_type_ids[None]
     output = model.base_model(
         input_ids=batch.input_ids[None],
         position_ids=batch.position_ids[None],

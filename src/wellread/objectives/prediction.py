@@ -107,7 +107,10 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         gradient, *sums = ctx.saved_tensors
         scale = outer[0]
-        return (gradient * scale, None, None, *(None if one is None else one * scale for one in sums))
+        for one in sums:
+            if one is not None:
+                one.mul_(scale)  # in place: the largest is as large as the embedding
+        return (gradient.mul_(scale), None, None, *sums)
 
 
 def _add(total: Tensor | None, new: Tensor | None) -> Tensor | None:

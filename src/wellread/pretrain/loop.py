@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wellread import files, rng
+from wellread import allocator, files, rng
 from wellread.errors import ArtefactError, UserError
 from wellread.models import build, packed
 from wellread.objectives.prediction import loss, score
@@ -157,6 +157,8 @@ def make_trainer(
 ) -> Trainer:
     """Model, optimiser and objective before the first step, on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if settings.recompute:
+        allocator.return_large_blocks()
     model = make_model(model_settings, settings, tokenizer, seed)
     model.to(device)  # type: ignore[arg-type]
     return Trainer(
@@ -391,7 +393,7 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
 
 def _identity(trainer: Trainer) -> str:
     """A hash of all that decides the bits of a run; when checkpoints are made does not."""
-    unused: dict[str, Any] = {"checkpoint_seconds": True}
+    unused: dict[str, Any] = {"checkpoint_seconds": True, "recompute": True}
     if trainer.settings.sparsity.dynamic == "none":
         unused["sparsity"] = {"dynamic", "update_every", "drop_fraction", "update_until"}
     return files.sha256_bytes(

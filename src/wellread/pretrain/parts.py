@@ -42,6 +42,8 @@ def make_model(
     else:
         model = _started(model_settings, tokenizer, rng.derive(seed, "weights"))
     linear.sparsify(model, settings.sparsity, seed)
+    if settings.recompute:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     return packed.enable(model).train()
 
 

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from wellread import files
-from wellread.errors import UserError
+from wellread.errors import ArtefactError, UserError
+from wellread.finetune.light import stored
 from wellread.models import build
 
 # What a stock checkpoint is made of; anything else in the folder stays behind.
@@ -43,6 +44,13 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
     build.load_config(folder)
     if (folder / files.MANIFEST).exists():
         files.check(folder)
+    if stored.is_light(folder):
+        method = files.read_json(folder / stored.FACTS)["settings"]["method"]
+        raise ArtefactError(
+            f"a plain transformers folder cannot hold what {method!r} added",
+            where=str(folder),
+            fix='predict with Wellread, or fine-tune with light.method "lora", "bitfit" or "full"',
+        )
     if to.resolve() == folder.resolve() or folder.resolve() in to.resolve().parents:
         raise UserError("the model's own folder", where=str(to), fix="choose another folder with --to")
     try:

@@ -22,8 +22,9 @@ import numpy as np
 from wellread import files
 from wellread.errors import ArtefactError, DataError
 from wellread.finetune import encode, objective
+from wellread.finetune.light import stored
 from wellread.finetune.loop import logits_of
-from wellread.models import build, packed
+from wellread.models import build
 from wellread.progress import say
 from wellread.tasks.examples import TOKEN
 from wellread.tasks.task import Kind
@@ -76,9 +77,10 @@ class Predictor:
                 where=str(folder),
                 fix="give the folder of a fine-tuned model, or the run folder with --task",
             )
-        model = packed.enable(build.load(folder, "tag" if kind == "tag" else "classify")).eval()
+        model = stored.load(folder, "tag" if kind == "tag" else "classify").eval()
         labels = tuple(dict(config.id2label or {}).values())
-        return Predictor(model, tokenizers.load(folder), kind, labels, int(config.max_position_embeddings))
+        longest = int(config.max_position_embeddings) - stored.positions(folder)
+        return Predictor(model, tokenizers.load(folder), kind, labels, longest)
 
     def predict(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
         """Predict, in order and as the inputs come.

@@ -50,7 +50,9 @@ def read_source(name: str, settings: TaskSettings, base: Path) -> Task:
     from wellread.tasks.read import read_task
 
     folder = resolve(str(settings.path), base, f"tasks.{name}.path")
-    return read_known(settings.known, folder, name) if settings.known else read_task(folder, name)
+    if settings.known:
+        return read_known(settings.known, folder, name, settings.fold)
+    return read_task(folder, name)
 
 
 def source_files(settings: TaskSettings, base: Path, where: str) -> list[Path]:

@@ -1,7 +1,10 @@
 """Raw rows of labelled files, each with its line number; one bad line does not hide the next.
 
 Formats: ``jsonl``; ``csv`` and ``tsv`` with a header line (or given column names); ``conll``, one token and
-its tag a line, blank lines between sentences, ``-DOCSTART- ID`` lines before documents.
+its tag a line, blank lines between sentences, ``-DOCSTART- ID`` lines before documents; ``conllu``, of which
+the words and their parts of speech are read; ``inline``, a sentence a line, its words as ``word##TAG``.
+
+A path may go on inside a zip archive: ``corpus.zip/folder/train.txt``.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import csv
 import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +50,22 @@ class Row:
 
 
 def split_files(folder: Path) -> dict[str, Path]:
-    """The file of each split that ``folder`` holds.
+    """The file of each split that ``folder`` holds; a file in its place is the train file.
 
     Raises:
-        DataError: the folder is missing, holds no train file, or two files for one split.
+        DataError: the folder is missing, holds no train file, or two files for one split; or the file is of
+            no known format.
     """
     folder = Path(folder)
+    if folder.is_file():
+        if folder.suffix not in FORMATS:
+            raise DataError(
+                f"a labelled file ends in {', '.join(FORMATS)}", where=str(folder), fix="convert or rename it"
+            )
+        return {"train": folder}
     if not folder.is_dir():
         raise DataError(
-            "no such folder", where=str(folder), fix="give a folder with train.jsonl (or .csv, .tsv)"
+            "no such file or folder", where=str(folder), fix="give a folder with train.jsonl (or .csv, .tsv)"
         )
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
@@ -69,20 +80,52 @@ def split_files(folder: Path) -> dict[str, Path]:
     return found
 
 
+def real_file(path: Path) -> Path | None:
+    """The file on the disk: ``path`` itself or the archive that it lies in; None where there is none."""
+    if path.is_file():
+        return path
+    archive = next((parent for parent in path.parents if parent.suffix == ".zip" and parent.is_file()), None)
+    if archive is None:
+        return None
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return archive if path.relative_to(archive).as_posix() in opened.namelist() else None
+    except zipfile.BadZipFile:
+        return None
+
+
+def file_bytes(path: Path) -> bytes:
+    """The content of a file, or of a member of an archive.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+    """
+    found = real_file(path)
+    if found is None or found == path:
+        return path.read_bytes()
+    with zipfile.ZipFile(found) as opened:
+        return opened.read(path.relative_to(found).as_posix())
+
+
 def read_rows(
-    path: Path, format: str | None = None, columns: tuple[str, ...] | None = None, header_text: str = "text"
+    path: Path,
+    format: str | None = None,
+    columns: tuple[str, ...] | None = None,
+    header_text: str = "text",
+    encoding: str = "utf-8",
 ) -> Iterator[Row | DataError]:
     """Every row of a labelled file; what cannot be read comes as the error that says so.
 
     Args:
         path: the file.
-        format: jsonl, csv, tsv or conll; default by the file's suffix (a ``.tsv`` of two columns, token and
-            tag, is read as conll).
+        format: jsonl, csv, tsv, conll, conllu or inline; default by the file's suffix (a ``.tsv`` of two
+            columns, token and tag, is read as conll).
         columns: names of the columns of a csv or tsv file that has no header.
         header_text: the column that the header of a csv or tsv file must name.
+        encoding: of the file.
     """
     try:
-        data = Path(path).read_bytes()
+        data = file_bytes(Path(path))
     except OSError as error:
         yield DataError(
             f"cannot be read ({error.strerror})", where=str(path), fix="check the path and its rights"
@@ -92,6 +135,8 @@ def read_rows(
         yield DataError("the file is UTF-16", where=f"{path}:1", fix="save it as UTF-8")
         return
     data = data.removeprefix(b"\xef\xbb\xbf")
+    if encoding != "utf-8":
+        data = data.decode(encoding, errors="replace").encode()
     chosen = format or FORMATS.get(path.suffix, "jsonl")
     if chosen == "tsv" and format is None and columns is None and _looks_like_conll(data):
         chosen = "conll"
@@ -99,6 +144,10 @@ def read_rows(
         yield from _jsonl(path, data)
     elif chosen == "conll":
         yield from _conll(path, data)
+    elif chosen == "conllu":
+        yield from _conllu(path, data)
+    elif chosen == "inline":
+        yield from _inline(path, data)
     else:
         yield from _table(path, data, chosen, columns, header_text)
 
@@ -209,12 +258,56 @@ def _conll(path: Path, data: bytes) -> Iterator[Row | DataError]:
                 yield Row(path, begun, values)
             tokens, tags = [], []
             if docstart:
-                doc = cells[0].removeprefix("-DOCSTART-").strip() or (
-                    line.split()[1] if len(line.split()) > 1 else ""
-                )
+                named = line.removeprefix("-DOCSTART-").split()
+                # More cells are the columns of a token line ("-DOCSTART- -X- O O"), not an id.
+                doc = named[0].strip("()") if len(named) == 1 and named != ["O"] else ""
         elif len(cells) < 2 or not cells[0].strip() or not cells[-1].strip():
             yield DataError("not `token<TAB>tag`", where=f"{path}:{number}", fix="give each token one tag")
         else:
             begun = begun if tokens else number
             tokens.append(cells[0].strip())
             tags.append(cells[-1].strip())
+
+
+def _conllu(path: Path, data: bytes) -> Iterator[Row | DataError]:
+    """Syntactic words with their universal part of speech; ranges (``3-4``) and empty words are left out."""
+    begun = 0
+    words: list[tuple[str, str]] = []
+    for item in [*_lines(path, data), (0, "")]:
+        if isinstance(item, DataError):
+            yield item
+            continue
+        number, line = item
+        cells = line.split("\t")
+        if not line.strip():
+            if words:
+                yield _tagged(path, begun, words)
+            words = []
+        elif line.startswith("#"):
+            continue
+        elif len(cells) != 10:
+            yield DataError(
+                "not the ten columns of CoNLL-U", where=f"{path}:{number}", fix="take the published file"
+            )
+        elif cells[0].isdigit():
+            begun = begun if words else number
+            words.append((cells[1], cells[3]))
+
+
+def _inline(path: Path, data: bytes) -> Iterator[Row | DataError]:
+    """``word##TAG`` with single spaces between; ``_`` tags a surface form whose parts follow: left out."""
+    for item in _lines(path, data):
+        if isinstance(item, DataError):
+            yield item
+            continue
+        number, line = item
+        words = [part.rpartition("##") for part in line.split()]
+        if any(not (word and mark and tag) for word, mark, tag in words):
+            yield DataError("not `word##TAG`", where=f"{path}:{number}", fix="take the published file")
+        elif kept := [(word, tag) for word, _, tag in words if tag != "_"]:
+            yield _tagged(path, number, kept)
+
+
+def _tagged(path: Path, line: int, words: list[tuple[str, str]]) -> Row:
+    """A sentence whose every word has a label of its own: no label goes over two words."""
+    return Row(path, line, {"tokens": [word for word, _ in words], "tags": [f"B-{tag}" for _, tag in words]})

@@ -18,6 +18,7 @@ class PackedBatch:
         position_ids: (T,) int64, counting from 0 within each sequence.
         word_ids: (T,) int64, the number of the token's word within its sequence, -1 for special tokens.
         sample_ids: (S,) int64, the store's number of each sequence (its identity for masking).
+        token_type_ids: (T,) int64, 1 in the second text of a pair, for the models that are told; or None.
     """
 
     input_ids: Tensor
@@ -25,6 +26,7 @@ class PackedBatch:
     position_ids: Tensor
     word_ids: Tensor
     sample_ids: Tensor
+    token_type_ids: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -43,12 +45,12 @@ class PackedBatch:
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The batch on another device."""
-        return PackedBatch(
-            *(
-                getattr(self, name).to(device, non_blocking=True)
-                for name in ("input_ids", "cu_seqlens", "position_ids", "word_ids", "sample_ids")
-            )
-        )
+        moved = {
+            name: tensor.to(device, non_blocking=True)
+            for name, tensor in vars(self).items()
+            if tensor is not None
+        }
+        return PackedBatch(**moved)
 
 
 def pack(

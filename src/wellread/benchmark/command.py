@@ -1,0 +1,55 @@
+"""``wellread benchmark``: the command line of the public benchmarks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wellread.progress import say
+
+benchmark = typer.Typer(help="Fine-tune a model on a public benchmark's tasks.", no_args_is_help=True)
+
+
+def _command(suite: str) -> Any:
+    def command(
+        model: Annotated[Path, typer.Option(help="Checkpoint folder of any maker, or a run folder.")],
+        data: Annotated[
+            Path | None, typer.Option(help="Folder of the tasks' folders; default $WELLREAD_DATA.")
+        ] = None,
+        tasks: Annotated[str | None, typer.Option(help="Some of the tasks, with commas.")] = None,
+        seeds: Annotated[int, typer.Option(min=1, help="Runs of each task.")] = 5,
+        out: Annotated[Path | None, typer.Option(help="Run folder; default runs/BENCHMARK-MODEL.")] = None,
+        name: Annotated[str | None, typer.Option(help="The model's name in tables.")] = None,
+        change: Annotated[
+            list[str] | None, typer.Option("--set", help="KEY=VALUE of [finetune], once or more.")
+        ] = None,
+        threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+        quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+    ) -> None:
+        from wellread.benchmark import job as planning
+        from wellread.benchmark import run as running
+        from wellread.benchmark.table import CAPTION, to_text
+
+        options = planning.Options(
+            model, data, tasks, seeds, out, name=name, changes=tuple(change or ()), threads=threads
+        )
+        job = planning.prepare(suite, options)
+        found = running.run(job, quiet=quiet)
+        if as_json:
+            print(json.dumps(running.results(job, found), indent=1))
+            return
+        print(to_text(job.suite, job.name, found))
+        say(f"{CAPTION}\nEvery score: {job.out / 'metrics.json'}.  The same command continues a run.")
+
+    return command
+
+
+for _name, _help in (
+    ("blurb", "The thirteen tasks of BLURB, beside published models."),
+    ("general", "Tasks outside biomedicine: citations, sentiment, Spanish and Turkish."),
+):
+    benchmark.command(_name, help=_help)(_command(_name))

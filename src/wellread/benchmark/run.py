@@ -1,0 +1,213 @@
+"""Run a benchmark on a model: every task and seed as stages of a run folder.
+
+    stages/tasks/TASK/   finetune/TASK/MODEL/   evaluate/
+
+A task with folds (PubMedQA) stands there once for each fold that is asked for, as ``TASK-foldN``: seed s
+takes fold s, so ten seeds are the whole ten-fold protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from wellread import files, stages
+from wellread.benchmark import table
+from wellread.benchmark.job import Job, Part
+from wellread.benchmark.live import watching
+from wellread.benchmark.table import TaskState
+from wellread.errors import ArtefactError
+from wellread.pipeline import READING
+from wellread.progress import say
+from wellread.settings import TaskSettings
+from wellread.stages import Stage, stage_folder
+from wellread.tasks.known import metric_of
+
+CODE = ("finetune", "models", "schedules", "tokens/batch", *READING)
+BOOTSTRAP = 1000
+KIND = "kind.json"  # fingerprint of a stage but for its seeds
+
+
+def run(job: Job, *, quiet: bool = False) -> list[TaskState]:
+    """Do what has not been done, and hand back every task's scores.
+
+    Raises:
+        UserError: bad data, no room, or another process works in the run folder.  What is finished stays.
+    """
+    from wellread import api
+
+    api.use_threads(job.threads)
+    with stages.locked(job.out):
+        files.write_json(job.out / "run.json", _provenance(job))
+        if not quiet:
+            say(f"reading the files of {len(job.parts)} tasks")
+        stages.execute([_task(part) for part in job.parts], job.out, quiet=True)
+        # Small tasks first: the table fills sooner.
+        ordered = sorted(job.parts, key=lambda part: _told(job, part)["counts"]["train"])
+        finetunes = [_finetune(job, part) for part in ordered]
+        prints = stages.fingerprints(finetunes, job.out)
+        with watching(job.suite, job.name, lambda: states(job, prints), quiet=quiet):
+            stages.execute(finetunes, job.out, quiet=True)
+        stages.execute([_evaluate(job)], job.out, quiet=True)
+        found = _judged(job, states(job, prints))
+        files.write_json(job.out / "benchmark.json", results(job, found))
+        api.publish(job.out)
+    return found
+
+
+def results(job: Job, found: list[TaskState]) -> dict[str, Any]:
+    """The table as plain values."""
+    return table.results(job.suite, job.name, found)
+
+
+def states(job: Job, prints: dict[str, str]) -> list[TaskState]:
+    """Every task as far as it is, read from the run folder.
+
+    Args:
+        job: the benchmark.
+        prints: fingerprints of its fine-tuning stages; runs under others are of other settings.
+    """
+    found = {task: TaskState(task, metric_of(task), missing=why) for task, why in job.missing.items()}
+    for part in job.parts:
+        told = _told(job, part)
+        state = found.get(part.task) or TaskState(part.task, told["metric"])
+        folder = stages.working_folder(job.out, _stage(job, part), prints[_stage(job, part)])
+        units = {unit["seed"]: unit for unit in _units(folder) if unit["seed"] in part.seeds}
+        found[part.task] = replace(
+            state,
+            seeds=tuple(sorted({*state.seeds, *part.seeds})),
+            values=state.values | {seed: unit["test"][told["metric"]] for seed, unit in units.items()},
+            failed=state.failed + sum(unit["failed"] for unit in units.values()),
+            partial=told["facts"].get("partial", ""),
+        )
+    return [found[task] for task in job.suite.tasks if task in found]
+
+
+def _judged(job: Job, found: list[TaskState]) -> list[TaskState]:
+    """The states with the failed runs as evaluation counts them: not above the majority class on dev."""
+    summary = files.read_json(stage_folder(job.out, "evaluate") / "summary.json")["tasks"]
+    failed: Counter[str] = Counter()
+    for part in job.parts:
+        failed[part.task] += sum(group["failed"] for group in summary[part.name]["groups"])
+    return [replace(state, failed=failed[state.task]) for state in found]
+
+
+def _task(part: Part) -> Stage:
+    from wellread.tasks.build import build, source_files
+
+    settings = TaskSettings(known=part.task, path=str(part.folder), fold=part.fold)
+    return Stage(
+        name=f"tasks/{part.name}",
+        build=lambda folder: build(part.name, settings, None, part.folder, folder, 0),
+        settings={"known": part.task, "fold": part.fold},
+        files=tuple(source_files(settings, part.folder, part.name)),
+        code=("tasks", "evaluate/metrics", "rng"),
+    )
+
+
+def _stage(job: Job, part: Part) -> str:
+    return f"finetune/{part.name}/{job.name}"
+
+
+def _finetune(job: Job, part: Part) -> Stage:
+    settings = job.settings.model_copy(update={"seeds": part.seeds})
+    used = settings.model_dump(mode="json", exclude={"starts", "random_learning_rate", "seeds"})
+    name = _stage(job, part)
+
+    def build(folder: Path) -> None:
+        from wellread.finetune import grid
+
+        kind = stages.fingerprints([any_seeds], job.out)[name]
+        _take_over(stage_folder(job.out, name), folder, kind)
+        grid.run(
+            stage_folder(job.out, f"tasks/{part.name}"),
+            job.model,
+            job.model,
+            settings,
+            ("all",),
+            folder,
+            task_name=part.name,
+            model_name=job.name,
+            start_name="pretrained",
+            threads=job.threads,
+            quiet=True,
+        )
+
+    any_seeds = Stage(
+        name=name,
+        build=build,
+        settings=used,
+        inputs=(f"tasks/{part.name}",),
+        files=tuple(sorted(path for path in job.model.iterdir() if path.is_file())),
+        code=CODE,
+    )
+    return replace(any_seeds, settings={**used, "seeds": list(part.seeds)})
+
+
+def _take_over(earlier: Path, folder: Path, kind: str) -> None:
+    """Keep the runs that an earlier call left for other seeds, if all else is the same."""
+    files.write_json(folder / KIND, kind)
+    if (earlier / KIND).exists() and files.read_json(earlier / KIND) == kind:
+        for name in ("units", "model"):
+            if (earlier / name).is_dir() and not (folder / name).exists():
+                shutil.copytree(earlier / name, folder / name)
+
+
+def _evaluate(job: Job) -> Stage:
+    """Scores of all runs; folds of a task are one task again in metrics.json."""
+    units = [_stage(job, part) for part in job.parts]
+
+    def build(folder: Path) -> None:
+        from wellread.evaluate.summary import summarise
+
+        places = [
+            unit for name in units for unit in sorted((stage_folder(job.out, name) / "units").iterdir())
+        ]
+        tasks = {part.name: stage_folder(job.out, f"tasks/{part.name}") for part in job.parts}
+        summarise(tasks, places, {}, BOOTSTRAP, folder, 0)
+        known = {part.name: part.task for part in job.parts}
+        records = files.read_json(folder / "metrics.json")
+        renamed = [{**record, "task": known[record["task"]]} for record in records]
+        files.write_json(folder / "metrics.json", renamed)
+
+    return Stage(
+        name="evaluate",
+        build=build,
+        settings={"bootstrap": BOOTSTRAP},
+        inputs=(*(f"tasks/{part.name}" for part in job.parts), *units),
+        code=("evaluate", "benchmark"),
+    )
+
+
+def _told(job: Job, part: Part) -> dict[str, Any]:
+    path = stage_folder(job.out, f"tasks/{part.name}") / "task.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def _units(folder: Path | None) -> Iterator[dict[str, Any]]:
+    """Results of the runs that are committed in a stage's folder."""
+    for path in sorted(folder.glob("units/*[0-9]/result.json")) if folder else []:
+        with contextlib.suppress(ArtefactError):  # the folder is just being renamed: the next look finds it
+            yield files.read_json(path)
+
+
+def _provenance(job: Job) -> dict[str, Any]:
+    from wellread import api
+
+    return {
+        "benchmark": job.suite.name,
+        "model": {
+            "name": job.name,
+            "sha256": {
+                path.name: files.sha256_file(path) for path in sorted(job.model.iterdir()) if path.is_file()
+            },
+        },
+        "finetune": job.settings.model_dump(mode="json"),
+        **api.surroundings(),
+    }

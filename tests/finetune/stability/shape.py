@@ -1,0 +1,3 @@
+"""Depth of the checkpoints that the stability tools are tested on."""
+
+LAYERS = 3
