@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
@@ -55,7 +55,7 @@ def test_new_words_are_pieces_and_all_else_is_as_before() -> None:
     assert new("hepatitiss bhepatitis cardiologyb") == old("hepatitiss bhepatitis cardiologyb")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(alphabet="hepatitis livcardogyb-.,Ä\n\t", max_size=40))
 def test_text_without_the_new_words_encodes_identically(text: str) -> None:
     old, new = word_piece(OLD), extended()
