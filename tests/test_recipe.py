@@ -35,6 +35,12 @@ BAD = {
     "unknown derivation": ({"tasks": {"t": {"derive": "sentense"}}}, "tasks.t.derive", "sentence-role"),
     "bad budget": ({"tasks": {"t": {"path": "x", "budgets": [-1]}}}, "tasks.t.budgets", ""),
     "no seeds": ({"finetune": {"seeds": []}}, "finetune.seeds", ""),
+    "checkpoint named as a variant": (
+        {"checkpoints": [{"name": "main", "start": "minilm"}]},
+        "",
+        "given twice",
+    ),
+    "words without a tokenizer": ({"tokenizer": {"add_words": 10}}, "tokenizer", "needs `path`"),
     "variant twice": ({"variants": [{"name": "a"}, {"name": "a"}]}, "", "given twice"),
     "variant's unknown key": ({"variants": [{"name": "a", "model": {"hidn": 1}}]}, "hidn", "did you mean"),
     "task's unknown finetune key": (
@@ -143,3 +149,20 @@ def test_a_table_that_cannot_be_added_to_is_refused():
     text = b'name = "r"\nfinetune = { epochs = 2 }\n[corpus]\nsources = ["x"]\n'
     with pytest.raises(RecipeError, match=r"r\.toml: --recipe cannot.*\n?.*put recipe"):
         recipe.name_finetune(text, "stable", "r.toml")
+
+
+def test_a_checkpoints_settings_go_last():
+    settings = recipe.parse(
+        minimal(
+            finetune={"learning_rate": 3e-3, "epochs": 4},
+            tasks={"t": {"path": "t", "finetune": {"learning_rate": 1e-3, "batch": 8}}},
+            checkpoints=[
+                {"name": "general", "start": "minilm", "finetune": {"learning_rate": 1e-4}},
+                {"name": "plain", "start": "/models/plain"},
+            ],
+        )
+    )
+    general, plain, own = (settings.finetune_for("t", name) for name in ("general", "plain", "main"))
+    assert (general.learning_rate, general.batch, general.epochs) == (1e-4, 8, 4)
+    assert plain == own and own.learning_rate == 1e-3
+    assert settings.variant_names() == ("main",) and settings.checkpoint("main") is None

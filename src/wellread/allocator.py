@@ -11,8 +11,13 @@ LARGE_BYTES = 1 << 20
 
 
 def trim() -> None:
-    """Hand freed memory to the system."""
+    """Hand freed memory to the system, that of unreachable objects too."""
     gc.collect()
+    give_back()
+
+
+def give_back() -> None:
+    """Hand freed memory to the system."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -140,7 +140,8 @@ class Run:
             UserError: the run has no such task or variant, or it has not been built.
         """
         variant = variant or self.recipe.variant_names()[0]
-        _one_of(variant, (*self.recipe.variant_names(), pipeline.RANDOM), "variant")
+        others = tuple(one.name for one in self.recipe.checkpoints) if task else ()
+        _one_of(variant, (*self.recipe.variant_names(), pipeline.RANDOM, *others), "model")
         if task is None:
             name = f"pretrain/{variant}"
         else:

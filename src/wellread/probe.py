@@ -102,8 +102,12 @@ class Text:
     tokenizer: Path
 
 
-def text_stages(recipe: Recipe, found: Sample, scratch: Path) -> Text:
-    """Put the sample through cleaning, tokenizer training and tokenising, and extrapolate."""
+def text_stages(recipe: Recipe, found: Sample, scratch: Path, base: Path) -> Text:
+    """Put the sample through cleaning, tokenizer training and tokenising, and extrapolate.
+
+    Raises:
+        UserError: the tokenizer at tokenizer.path cannot be used.
+    """
     import numpy as np
 
     from wellread.corpus.prepare import prepare
@@ -127,7 +131,7 @@ def text_stages(recipe: Recipe, found: Sample, scratch: Path) -> Text:
     _, training = _timed(
         lambda: tokenizer.train(
             (text for _, text in texts),
-            recipe.tokenizer,
+            pipeline.tokenizer_settings(recipe, base),
             folder,
             causal=models[0].causal,
             max_length=longest,
@@ -256,6 +260,8 @@ def pretraining(recipe: Recipe, variant: str, text: Text, scratch: Path, seconds
         whole = training_flops(shape, len(loaded), lengths, settings.sparsity.level, settings.mask_rate)
         return {name: value * batch / max(1, sum(lengths)) for name, value in whole.items()}
 
+    # A checkpoint to start from changes nothing in the time of a step.
+    model = model.model_copy(update={"start": None})
     shape, batch = model, settings.batch_tokens
     while flops_of(shape, batch)["dense"] > MOST_FLOPS and (shape.layers > 1 or batch > 2 * model.max_length):
         if batch > 4 * model.max_length:

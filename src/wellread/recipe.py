@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from wellread.errors import RecipeError
 from wellread.settings import (
+    CheckpointSettings,
     CorpusSettings,
     EvaluateSettings,
     FinetuneSettings,
@@ -49,6 +50,9 @@ class Recipe(Settings):
     variants: tuple[VariantSettings, ...] = Field(
         (), description="Models built side by side; the first is the main one."
     )
+    checkpoints: tuple[CheckpointSettings, ...] = Field(
+        (), description="Models made elsewhere, fine-tuned beside ours with their own tokenizers."
+    )
     tasks: dict[Name, TaskSettings] = Field(default_factory=dict, description="Labelled tasks by name.")
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings, description="Fine-tuning.")
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings, description="Evaluation.")
@@ -56,6 +60,10 @@ class Recipe(Settings):
     def variant_names(self) -> tuple[str, ...]:
         """Names of the models that the run builds, the main one first."""
         return tuple(variant.name for variant in self.variants) or ("main",)
+
+    def checkpoint(self, name: str) -> CheckpointSettings | None:
+        """The checkpoint of that name, or None."""
+        return next((one for one in self.checkpoints if one.name == name), None)
 
     def _variant(self, name: str) -> VariantSettings:
         if not self.variants and name == "main":
@@ -75,17 +83,25 @@ class Recipe(Settings):
             settings = settings.model_copy(update={"objective": objective})
         return settings
 
-    def finetune_for(self, task: str, variant: str) -> FinetuneSettings:
-        """[finetune] with the variant's and then the task's changes."""
-        settings = merge(self.finetune, self._variant(variant).finetune, f"variants.{variant}.finetune")
+    def finetune_for(self, task: str, model: str) -> FinetuneSettings:
+        """[finetune] with the variant's and then the task's changes.
+
+        Of a checkpoint, the task's and then its own, so that a rate for our small models on a task is not
+        given to a larger one.
+        """
+        checkpoint = self.checkpoint(model)
+        if checkpoint is not None:
+            settings = merge(self.finetune, self.tasks[task].finetune, f"tasks.{task}.finetune")
+            return merge(settings, checkpoint.finetune, f"checkpoints.{model}.finetune")
+        settings = merge(self.finetune, self._variant(model).finetune, f"variants.{model}.finetune")
         return merge(settings, self.tasks[task].finetune, f"tasks.{task}.finetune")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        names = [variant.name for variant in self.variants]
+        names = [*self.variant_names(), *(one.name for one in self.checkpoints), "random"]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise ValueError(f"variants: the name {sorted(twice)[0]!r} is given twice")
+            raise ValueError(f"variants, checkpoints: the name {sorted(twice)[0]!r} is given twice")
         for name in self.variant_names():
             model, pretrain = self.model_for(name), self.pretrain_for(name)
             if model.causal != (pretrain.objective == "clm"):
@@ -97,7 +113,8 @@ class Recipe(Settings):
                     f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "
                     f"model.max_length ({model.max_length}) tokens"
                 )
-            for task in self.tasks:
+        for task in self.tasks:
+            for name in (*self.variant_names(), *(one.name for one in self.checkpoints)):
                 self.finetune_for(task, name)
         return self
 

@@ -61,7 +61,22 @@ class TokenizerSettings(Settings):
     vocab_size: int = Field(8192, ge=300, le=1_000_000, description="Entries, special tokens included.")
     lowercase: bool = Field(True, description="Lower-case the text (WordPiece only).")
     min_frequency: Positive = Field(2, description="Pieces seen less often are not learnt.")
-    path: str | None = Field(None, description="Use this tokenizer folder instead of training one.")
+    path: str | None = Field(
+        None,
+        description="Use this tokenizer folder, or a known model's (`wellread data list`), instead of "
+        "training one.",
+    )
+    add_words: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="With `path`: so many words of the corpus become pieces, those that save most; text "
+        "without them is cut as before (WordPiece only).",
+    )
+
+    @model_validator(mode="after")
+    def _added(self) -> TokenizerSettings:
+        if self.add_words and self.path is None:
+            raise ValueError("add_words needs `path`, the tokenizer that is extended")
+        return self
 
 
 class ModelSettings(Settings):
@@ -84,7 +99,14 @@ class ModelSettings(Settings):
         None, description="Standard deviation of the initial weights; default 0.02 x sqrt(768 / hidden)."
     )
     start: str | None = Field(
-        None, description="Folder of a checkpoint to start from, instead of random weights."
+        None,
+        description="A checkpoint to start from, instead of random weights: its folder, or a known model "
+        "(`wellread data list`). A head that it lacks is new.",
+    )
+    start_vocabulary: Literal["same", "mean"] = Field(
+        "same",
+        description="With `start`: refuse a tokenizer that is not the checkpoint's, or give each of its new "
+        "pieces the mean of the rows of the old pieces that it was cut into.",
     )
 
     @model_validator(mode="after")
@@ -371,8 +393,10 @@ class FinetuneSettings(Settings):
 class EvaluateSettings(Settings):
     """Rivals and intervals."""
 
-    rivals: tuple[Literal["majority", "tfidf"], ...] = Field(
-        ("majority", "tfidf"), description="Cheap rivals on the same splits."
+    rivals: tuple[Literal["majority", "tfidf", "static", "minilm-frozen", "minilm-setfit"], ...] = Field(
+        ("majority", "tfidf"),
+        description="Cheap rivals on the same splits (docs/methods/rivals.md); those with minilm need "
+        "`wellread data get minilm`.",
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         1000, description="Resamples behind each 95% interval; 0 for none."
@@ -386,3 +410,15 @@ class VariantSettings(Settings):
     model: dict[str, Any] = Field(default_factory=dict, description="Keys of [model] that differ.")
     pretrain: dict[str, Any] = Field(default_factory=dict, description="Keys of [pretrain] that differ.")
     finetune: dict[str, Any] = Field(default_factory=dict, description="Keys of [finetune] that differ.")
+
+
+class CheckpointSettings(Settings):
+    """A model made elsewhere, fine-tuned beside ours on every task."""
+
+    name: Name = Field(description="Name in tables and plots.")
+    start: str = Field(
+        description="Folder of a checkpoint with its tokenizer, or a known model (`wellread data list`)."
+    )
+    finetune: dict[str, Any] = Field(
+        default_factory=dict, description="Keys of [finetune] that differ, the learning rate for one."
+    )

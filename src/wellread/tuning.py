@@ -266,7 +266,7 @@ def _finetune(job: Job, quiet: bool) -> Stage:
 
 def _rivals(job: Job) -> Stage:
     def build(folder: Path) -> None:
-        from wellread.evaluate.rivals import run_rivals
+        from wellread.evaluate.rivals.run import run_rivals
         from wellread.tasks.read import read_task
 
         task = read_task(stage_folder(job.out, f"tasks/{job.task}"), job.task)
@@ -277,7 +277,7 @@ def _rivals(job: Job) -> Stage:
         build=build,
         settings={"rivals": list(RIVALS), "seeds": list(job.settings.seeds)},
         inputs=(f"tasks/{job.task}",),
-        code=("evaluate/rivals", "evaluate/linear", *READING),
+        code=("evaluate/rivals", *READING),
     )
 
 

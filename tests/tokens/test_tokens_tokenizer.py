@@ -187,6 +187,20 @@ def test_a_given_tokenizer_is_copied_without_the_rest_of_its_folder(kind, tmp_pa
     assert sorted(path.name for path in target.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
 
 
+def test_a_given_tokenizer_is_extended_by_the_words_that_save_most(trained, tmp_path):
+    old = tokenizer.load(trained["wordpiece"].folder)
+    settings = TokenizerSettings(path=str(trained["wordpiece"].folder), add_words=2)
+    texts = ["Glioblastomatosis (xyloglucanase) of livers.", "glioblastomatosis xyloglucanase once"]
+    for name in ("one", "two"):
+        new = tokenizer.train(iter(texts), settings, tmp_path / name, causal=False, max_length=64, quiet=True)
+    assert len(new) == len(old) + 2
+    assert new.tokenize("Glioblastomatosis, xyloglucanase") == ["glioblastomatosis", ",", "xyloglucanase"]
+    plain = "hepatoma of xyloglucanases (12.5%)"
+    assert new(plain)["input_ids"] == old(plain)["input_ids"]
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
 def damage_none(folder):
     (folder / "tokenizer.json").unlink()
 

@@ -15,7 +15,13 @@ benchmark = typer.Typer(help="Fine-tune a model on a public benchmark's tasks.",
 
 def _command(suite: str) -> Any:
     def command(
-        model: Annotated[Path, typer.Option(help="Checkpoint folder of any maker, or a run folder.")],
+        model: Annotated[
+            Path,
+            typer.Option(
+                help="Checkpoint folder of any maker, a run folder, minilm, or a cheap rival: majority, "
+                "tfidf, static, minilm-frozen, minilm-setfit."
+            ),
+        ],
         data: Annotated[
             Path | None, typer.Option(help="Folder of the tasks' folders; default $WELLREAD_DATA.")
         ] = None,
@@ -27,6 +33,9 @@ def _command(suite: str) -> Any:
             list[str] | None, typer.Option("--set", help="KEY=VALUE of [finetune], once or more.")
         ] = None,
         threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")] = None,
+        vectors: Annotated[
+            Path | None, typer.Option(help="Folder of word vectors, for the rival static.")
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
         quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
     ) -> None:
@@ -35,7 +44,15 @@ def _command(suite: str) -> Any:
         from wellread.benchmark.table import CAPTION, to_text
 
         options = planning.Options(
-            model, data, tasks, seeds, out, name=name, changes=tuple(change or ()), threads=threads
+            model,
+            data,
+            tasks,
+            seeds,
+            out,
+            name=name,
+            changes=tuple(change or ()),
+            threads=threads,
+            vectors=vectors,
         )
         job = planning.prepare(suite, options)
         found = running.run(job, quiet=quiet)

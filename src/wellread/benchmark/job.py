@@ -11,6 +11,8 @@ from wellread import given
 from wellread.benchmark import suite as suites
 from wellread.benchmark.suite import Suite
 from wellread.errors import UserError
+from wellread.evaluate.rivals import NAMES, ON_ENCODER, ON_VECTORS
+from wellread.models import known
 from wellread.pipeline import cores
 from wellread.recipe import merge
 from wellread.settings import FinetuneSettings
@@ -24,7 +26,7 @@ LARGE_SETTINGS = {"learning_rate": 3e-5, "epochs": 20, "patience": 5}
 class Options:
     """What was asked for, as on the command line."""
 
-    model: Path
+    model: Path  # or the name of a cheap rival
     data: Path | None = None
     tasks: str | None = None
     seeds: int = 5
@@ -32,6 +34,7 @@ class Options:
     name: str | None = None
     changes: tuple[str, ...] = ()
     threads: int | None = None
+    vectors: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -59,23 +62,25 @@ class Job:
 
     Attributes:
         suite: the benchmark.
-        model: checkpoint folder.
+        model: checkpoint folder; of a rival what it stands on (nothing, word vectors, or an encoder).
         name: the model's, in tables and folders.
         parts: the tasks that are there.
         missing: why others are not, by task.
         settings: of every fine-tuning.
         out: run folder.
         threads: CPU threads.
+        rival: name of the cheap rival that is run instead of fine-tuning; "" for none.
     """
 
     suite: Suite
-    model: Path
+    model: Path | None
     name: str
     parts: tuple[Part, ...]
     missing: dict[str, str]
     settings: FinetuneSettings
     out: Path
     threads: int
+    rival: str = ""
 
 
 def prepare(suite_name: str, options: Options) -> Job:
@@ -85,8 +90,9 @@ def prepare(suite_name: str, options: Options) -> Job:
         UserError: no such task, no data, a bad setting, or a model that cannot be fine-tuned.
     """
     suite = suites.load(suite_name)
-    model = given.checkpoint(options.model)
-    name = given.model_name(model, options.name)
+    rival = str(options.model) if str(options.model) in NAMES and not options.model.exists() else ""
+    model = _stands_on(rival, options) if rival else given.checkpoint(options.model)
+    name = given.model_name(Path(rival) if model is None or rival else model, options.name)
     data = _data(options.data)
     parts, missing = _parts(data, _chosen(suite, options.tasks), options.seeds)
     if not parts:
@@ -96,11 +102,25 @@ def prepare(suite_name: str, options: Options) -> Job:
             fix="give the folder that holds the tasks' folders with --data; docs/methods/blurb.md names them",
         )
     out = options.out or Path("runs") / f"{suite.name}-{name}"
-    settings = settings_for(model, options.changes, options.seeds)
-    return Job(suite, model, name, parts, missing, settings, out, options.threads or cores())
+    settings = settings_for(None if rival else model, options.changes, options.seeds)
+    return Job(suite, model, name, parts, missing, settings, out, options.threads or cores(), rival)
 
 
-def settings_for(model: Path, changes: tuple[str, ...], seeds: int) -> FinetuneSettings:
+def _stands_on(rival: str, options: Options) -> Path | None:
+    if rival in ON_ENCODER:
+        return known.folder_of(known.MINILM, Path(), "--model")
+    if rival not in ON_VECTORS:
+        return None
+    if options.vectors is None or not (options.vectors / "vectors.npy").is_file():
+        raise UserError(
+            "static vectors are trained on your own text",
+            where="--vectors",
+            fix='give stages/vectors of a run whose recipe has "static" among evaluate.rivals',
+        )
+    return options.vectors.resolve()
+
+
+def settings_for(model: Path | None, changes: tuple[str, ...], seeds: int) -> FinetuneSettings:
     """The settings of every fine-tuning: the usual ones for the model's width, and what was asked for.
 
     Raises:
@@ -108,7 +128,9 @@ def settings_for(model: Path, changes: tuple[str, ...], seeds: int) -> FinetuneS
     """
     from wellread.models.build import load_config
 
-    usual: dict[str, Any] = dict(LARGE_SETTINGS) if load_config(model).hidden_size >= LARGE else {}
+    usual: dict[str, Any] = {}
+    if model is not None and load_config(model).hidden_size >= LARGE:
+        usual = dict(LARGE_SETTINGS)
     fixed = {"seeds": tuple(range(seeds)), "starts": ("pretrained",)}
     return merge(FinetuneSettings(), usual | given.changes(changes) | fixed, "--set")
 

@@ -50,7 +50,7 @@ def run(job: Job, *, quiet: bool = False) -> list[TaskState]:
         stages.execute([_task(part) for part in job.parts], job.out, quiet=True)
         # Small tasks first: the table fills sooner.
         ordered = sorted(job.parts, key=lambda part: _told(job, part)["counts"]["train"])
-        finetunes = [_finetune(job, part) for part in ordered]
+        finetunes = [_rival(job, part) if job.rival else _finetune(job, part) for part in ordered]
         prints = stages.fingerprints(finetunes, job.out)
         with watching(job.suite, job.name, lambda: states(job, prints), quiet=quiet):
             stages.execute(finetunes, job.out, quiet=True)
@@ -115,20 +115,47 @@ def _stage(job: Job, part: Part) -> str:
     return f"finetune/{part.name}/{job.name}"
 
 
+def _rival(job: Job, part: Part) -> Stage:
+    """A cheap rival in the place of fine-tuning."""
+
+    def build(folder: Path) -> None:
+        from wellread.evaluate.rivals.run import Means, run_rivals
+        from wellread.tasks.read import read_task
+
+        task = read_task(stage_folder(job.out, f"tasks/{part.name}"), part.name)
+        means = Means(job.model, job.model)
+        run_rivals(task, (job.rival,), ("all",), part.seeds, folder, means, quiet=True)
+
+    return Stage(
+        name=_stage(job, part),
+        build=build,
+        settings={"rival": job.rival, "seeds": list(part.seeds)},
+        inputs=(f"tasks/{part.name}",),
+        files=_files(job),
+        code=("evaluate/rivals", "finetune/encode", "models", "schedules", "tokens/batch", *READING),
+    )
+
+
+def _files(job: Job) -> tuple[Path, ...]:
+    """What the model is told by."""
+    return tuple(sorted(path for path in job.model.iterdir() if path.is_file())) if job.model else ()
+
+
 def _finetune(job: Job, part: Part) -> Stage:
     settings = job.settings.model_copy(update={"seeds": part.seeds})
     used = settings.model_dump(mode="json", exclude={"starts", "random_learning_rate", "seeds"})
     name = _stage(job, part)
+    assert job.model is not None
 
-    def build(folder: Path) -> None:
+    def build(folder: Path, model: Path = job.model) -> None:
         from wellread.finetune import grid
 
         kind = stages.fingerprints([any_seeds], job.out)[name]
         _take_over(stage_folder(job.out, name), folder, kind)
         grid.run(
             stage_folder(job.out, f"tasks/{part.name}"),
-            job.model,
-            job.model,
+            model,
+            model,
             settings,
             ("all",),
             folder,
@@ -144,7 +171,7 @@ def _finetune(job: Job, part: Part) -> Stage:
         build=build,
         settings=used,
         inputs=(f"tasks/{part.name}",),
-        files=tuple(sorted(path for path in job.model.iterdir() if path.is_file())),
+        files=_files(job),
         code=CODE,
     )
     return replace(any_seeds, settings={**used, "seeds": list(part.seeds)})
@@ -204,9 +231,7 @@ def _provenance(job: Job) -> dict[str, Any]:
         "benchmark": job.suite.name,
         "model": {
             "name": job.name,
-            "sha256": {
-                path.name: files.sha256_file(path) for path in sorted(job.model.iterdir()) if path.is_file()
-            },
+            "sha256": {path.name: files.sha256_file(path) for path in _files(job)},
         },
         "finetune": job.settings.model_dump(mode="json"),
         **api.surroundings(),

@@ -21,7 +21,7 @@ from wellread.evaluate.metrics import (
     is_finite,
     score,
 )
-from wellread.evaluate.rivals import majority
+from wellread.evaluate.rivals.majority import majority
 from wellread.tasks.read import read_task
 from wellread.tasks.task import SPLITS, Task
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,8 +24,10 @@ from wellread.finetune.data import TaskData, check_head, prepare
 from wellread.finetune.head import NOTES
 from wellread.finetune.light import methods, stored
 from wellread.finetune.loop import FinetuneResult, finetune
+from wellread.meter import Meter
 from wellread.models import build
 from wellread.progress import Progress, say
+from wellread.serve.cost import of_model
 from wellread.settings import Budget, FinetuneSettings, LightSettings, ModelSettings
 from wellread.tasks.read import read_task
 from wellread.tasks.subset import subset
@@ -227,21 +228,23 @@ def _say_what_was_cut(grid: Grid) -> None:
 
 def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
     """One run; its model is committed before its result, so a result of the largest budget has a model."""
-    began = time.monotonic()
     data, tokenizer = _opened(grid)
     train = subset(data.task, budget, seed)
-    result = finetune(data, train, grid.start, tokenizer, grid.settings, seed)
+    with Meter() as meter:
+        result = finetune(data, train, grid.start, tokenizer, grid.settings, seed)
+    costs: dict[str, Any] = {"seconds": round(meter.seconds, 3), "peak_memory_bytes": meter.peak_bytes}
     unit = grid.unit(budget, seed)
     if budget == grid.largest and not result.failed:
         with files.new_folder(grid.candidate(seed), unit=unit.name, inputs=grid.inputs) as partial:
             stored.save(result.model, tokenizer, partial, grid.settings.light)
             if data.head.notes is not None:
                 files.write_json(partial / NOTES, data.head.notes)
+        costs |= of_model(grid.candidate(seed), data.task)
     with files.new_folder(unit, inputs=grid.inputs) as partial:
         for split in ("dev", "test"):
             _write_output(data.task, split, getattr(result, f"{split}_output"), partial)
         files.write_json(partial / "result.json", _facts(grid, budget, seed, result))
-        files.write_json(partial / "costs.json", {"seconds": round(time.monotonic() - began, 3)})
+        files.write_json(partial / "costs.json", costs)
 
 
 def _facts(grid: Grid, budget: Budget, seed: int, result: FinetuneResult) -> dict[str, Any]:

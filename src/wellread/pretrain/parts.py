@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from wellread import rng
 from wellread.errors import ArtefactError
-from wellread.models import build, packed
+from wellread.models import build, packed, vocabulary
 from wellread.objectives import clm, masking, mlm
 from wellread.objectives.prediction import Prediction
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import linear
+from wellread.tokens import tokenizer as tokenizers
 from wellread.tokens.batch import PackedBatch
 
 # A batch and its epoch (None in validation) to what is predicted from it.
@@ -38,9 +40,7 @@ def make_model(
     if model_settings.start is None:
         model = build.build(model_settings, tokenizer, kind(model_settings), rng.derive(seed, "weights"))
     else:
-        dropouts = build.dropouts(model_settings.layout, model_settings.dropout)
-        model = build.load(model_settings.start, kind(model_settings), **dropouts)
-        _check_start(model, model_settings, len(tokenizer))
+        model = _started(model_settings, tokenizer, rng.derive(seed, "weights"))
     linear.sparsify(model, settings.sparsity, seed)
     if settings.recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -147,8 +147,53 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return total, total - sum(table.numel() for table in tables)
 
 
-def _check_start(model: PreTrainedModel, settings: ModelSettings, vocab: int) -> None:
-    config = model.config
+def _started(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """The checkpoint at ``settings.start``, with a fresh head where it has none, for this tokenizer.
+
+    Raises:
+        ArtefactError: it is damaged, or does not fit the recipe or the tokenizer.
+    """
+    folder = Path(str(settings.start))
+    config = build.load_config(folder)
+    check_start(config, settings)
+    for name, value in build.dropouts(settings.layout, settings.dropout).items():
+        setattr(config, name, value)
+    with build.seeded(seed):
+        model, missing = build.read_weights(folder, kind(settings), config)
+    lost = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
+    if lost:
+        raise ArtefactError(
+            f"{len(lost)} weight(s) are missing, the first is {lost[0]}",
+            where=str(folder),
+            fix="restore the folder from its source",
+        )
+    if settings.start_vocabulary == "mean":
+        vocabulary.carry(model, tokenizers.load(folder), tokenizer)  # type: ignore[arg-type]
+    else:
+        _check_vocabulary(folder, config.vocab_size, tokenizer)
+    return model
+
+
+def _check_vocabulary(folder: Path, size: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    own = tokenizers.load(folder).get_vocab() if (folder / "tokenizer.json").is_file() else None
+    if size < len(tokenizer) or own not in (None, tokenizer.get_vocab()):
+        what = "the checkpoint was trained with another tokenizer"
+        if size < len(tokenizer):
+            what = f"the checkpoint knows {size} tokens, the tokenizer has {len(tokenizer)}"
+        raise ArtefactError(
+            what,
+            where="model.start",
+            fix="set tokenizer.path to the tokenizer that the checkpoint was trained with, or "
+            'model.start_vocabulary = "mean" to give it this one',
+        )
+
+
+def check_start(config: PreTrainedConfig, settings: ModelSettings) -> None:
+    """Whether a checkpoint has the shape of the recipe's [model].
+
+    Raises:
+        ArtefactError: it has not; names the key.
+    """
     for key, found, wanted in (
         ("layout", config.model_type, settings.layout),
         ("layers", config.num_hidden_layers, settings.layers),
@@ -166,10 +211,4 @@ def _check_start(model: PreTrainedModel, settings: ModelSettings, vocab: int) ->
             f"the checkpoint at model.start reads {config.max_position_embeddings} tokens at most",
             where="model.max_length",
             fix=f"set model.max_length to {config.max_position_embeddings} or less",
-        )
-    if config.vocab_size < vocab:
-        raise ArtefactError(
-            f"the checkpoint knows {config.vocab_size} tokens, the tokenizer has {vocab}",
-            where="model.start",
-            fix="set tokenizer.path to the tokenizer that the checkpoint was trained with",
         )

@@ -262,10 +262,15 @@ def _labels(example: Record) -> Iterator[str]:
 
 
 def _units(stages: Path) -> list[Record]:
-    """result.json of every fine-tuning unit and rival, without its history."""
+    """result.json of every fine-tuning unit and rival, without its history, with its costs.json."""
     paths = [*stages.glob("finetune/*/*/units/*/result.json"), *stages.glob("rivals/*/units/*/result.json")]
-    results = [files.read_json(path) for path in sorted(paths) if not path.parent.name.endswith(".partial")]
-    return [{key: value for key, value in result.items() if key != "history"} for result in results]
+    found = []
+    for path in sorted(paths):
+        if not path.parent.name.endswith(".partial"):
+            result = files.read_json(path)
+            result.pop("history", None)
+            found.append(result | {"costs": _json(path.parent / "costs.json") or {}})
+    return found
 
 
 def _costs(stages: Path) -> list[Cost]:

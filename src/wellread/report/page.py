@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from wellread import files
-from wellread.report import charts, data_tables, figures, numbers, results, tables, words
+from wellread.report import charts, data_tables, figures, inference, numbers, results, tables, words
 from wellread.report.gather import RunFacts, gather
 from wellread.report.weaknesses import weaknesses
 
@@ -70,6 +70,7 @@ def context(facts: RunFacts) -> dict[str, Any]:
         "loss_table": tables.losses(facts),
         "sparsity": tables.sparsity(facts),
         "overview": tables.overview(facts, by_task),
+        "cost_figure": inference.picture(facts, by_task, looks),
         "legend": tables.legend(facts, by_task, looks),
         "tasks": [_task(facts, task, groups, looks) for task, groups in by_task.items()],
         "weaknesses": weaknesses(facts),  # {heading: statements}

@@ -10,7 +10,14 @@ from wellread.report.charts import DASHES, MARKERS, Style
 from wellread.report.gather import RunFacts, title
 from wellread.report.numbers import LOWER_IS_BETTER
 
-RIVALS = {"tfidf": "TF-IDF + logistic regression", "majority": "majority class", "mean": "mean score"}
+RIVALS = {
+    "tfidf": "TF-IDF + logistic regression",
+    "static": "static vectors + logistic regression",
+    "minilm-frozen": "MiniLM, frozen + logistic regression",
+    "minilm-setfit": "MiniLM, SetFit",
+    "majority": "majority class",
+    "mean": "mean score",
+}
 COLOURS = 6  # classes s0..s5 of the style sheet
 
 
@@ -59,7 +66,7 @@ class Score:
 
 def scores(facts: RunFacts) -> dict[str, list[Score]]:
     """All scores by task, ordered by labels, then model as in the recipe, no pre-training, rivals."""
-    order = {name: place for place, name in enumerate(facts.recipe.variant_names())}
+    order = {name: place for place, name in enumerate(_models(facts))}
     starts = {"pretrained": 0, "random": 1, "rival": 2}
 
     def place(score: Score) -> tuple:
@@ -110,21 +117,26 @@ def name(score: Score, facts: RunFacts) -> str:
     if score.start == "random":
         alone = score.model in ("random", facts.recipe.variant_names()[0])
         return "no pre-training" if alone else f"{score.model}, no pre-training"
-    return title(facts.recipe, score.model)
+    return score.model if facts.recipe.checkpoint(score.model) else title(facts.recipe, score.model)
 
 
 def styles(facts: RunFacts, groups: Iterable[Score]) -> dict[tuple[str, str], Style]:
     """One look per line for the whole page: the models' own colours, grey for rivals."""
     looks: dict[tuple[str, str], Style] = {}
-    pretrained = [(variant, "pretrained") for variant in facts.recipe.variant_names()]
+    pretrained = [(name, "pretrained") for name in _models(facts)]
     others = sorted({one.key for one in groups if one.start == "random"})
     for place, key in enumerate([*pretrained, *others]):
         marker, dash = MARKERS[place % len(MARKERS)], DASHES[place // COLOURS % len(DASHES)]
         looks[key] = Style(f"s{place % COLOURS}", marker, dash)
     cheap = sorted({one.key for one in groups if one.rival}, key=lambda key: (key[0] == "majority", key))
     for place, key in enumerate(cheap):
-        looks[key] = Style("rival", MARKERS[(place + 2) % len(MARKERS)], ("7 3", "2 3")[place % 2])
+        looks[key] = Style("rival", MARKERS[(place + 2) % len(MARKERS)], DASHES[1 + place % 3])
     return looks
+
+
+def _models(facts: RunFacts) -> list[str]:
+    """Variants, then checkpoints made elsewhere."""
+    return [*facts.recipe.variant_names(), *(one.name for one in facts.recipe.checkpoints)]
 
 
 def amounts(groups: list[Score]) -> list[int]:

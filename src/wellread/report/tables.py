@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from wellread.report import charts, numbers, results, words
+from wellread.report import charts, inference, numbers, results, words
 from wellread.report.charts import Style
 from wellread.report.gather import RunFacts, Variant
 from wellread.report.results import Score
@@ -195,13 +195,19 @@ def scores(facts: RunFacts, groups: list[Score], looks: Looks) -> dict[str, Any]
     for labels in results.amounts(groups):
         here = results.at(groups, labels)
         marks = results.ranks(here)
-        rows = [_score_row(facts, one, marks.get(one.key, ""), others) for one in here]
+        rows: list[dict[str, Any]] = [_score_row(facts, one, marks.get(one.key, ""), others) for one in here]
         for row, one in zip(rows, here, strict=True):
+            row["costs"] = inference.cells(facts, one)
             row["picture"] = (
                 charts.whisker(one.mean, one.interval, scale, looks[one.key]) if one.mean is not None else ""
             )
         blocks.append({"labels": labels, "rows": rows})
-    return {"others": [numbers.metric_name(name) for name in others], "blocks": blocks}
+    measured = any(set(row["costs"]) != {"–"} for block in blocks for row in block["rows"])
+    return {
+        "others": [numbers.metric_name(name) for name in others],
+        "costs": inference.COLUMNS if measured else (),
+        "blocks": blocks,
+    }
 
 
 def _score_row(facts: RunFacts, one: Score, mark: str, others: list[str]) -> dict[str, Any]:

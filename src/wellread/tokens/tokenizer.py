@@ -51,7 +51,7 @@ def train(
     max_length: int,
     quiet: bool = False,
 ) -> PreTrainedTokenizerFast:
-    """Train a tokenizer (or copy the one at ``settings.path``) and save it in ``folder``.
+    """Train a tokenizer (or copy and maybe extend the one at ``settings.path``) and save it in ``folder``.
 
     Args:
         texts: the training documents; passed over once.
@@ -64,10 +64,12 @@ def train(
     Raises:
         DataError: the texts hold no word.
         ArtefactError: the folder at ``settings.path`` is no safe tokenizer.
+        RecipeError: ``settings.add_words`` for one that is no WordPiece.
     """
     folder = Path(folder)
     if settings.path is not None:
-        return _copy(Path(settings.path), folder)
+        copied = _copy(Path(settings.path), folder)
+        return _extend(copied, texts, settings, folder, quiet) if settings.add_words else copied
     words = count_words(texts, label="tokenizer: count words", quiet=quiet)
     if not words:
         raise DataError(
@@ -260,6 +262,26 @@ def _copy(source: Path, folder: Path) -> PreTrainedTokenizerFast:
     ):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    return load(folder)
+
+
+def _extend(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Iterable[str],
+    settings: TokenizerSettings,
+    folder: Path,
+    quiet: bool,
+) -> PreTrainedTokenizerFast:
+    """Add the words of the texts that save most pieces."""
+    from wellread.models import vocabulary
+
+    words = count_words(texts, label="tokenizer: count words", quiet=quiet)
+    split = _split_words(words, tokenizer.backend_tokenizer)
+    chosen = vocabulary.words_to_add(tokenizer, split, settings.add_words, settings.min_frequency)
+    vocabulary.extend(tokenizer, chosen)
+    if not quiet and len(chosen) < settings.add_words:
+        say(f"tokenizer: the text has {len(chosen)} words to add, not {settings.add_words}")
+    tokenizer.save_pretrained(folder)
     return load(folder)
 
 

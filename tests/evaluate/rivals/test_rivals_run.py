@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rival_tasks import task_of
 
 from wellread import files
-from wellread.evaluate import rivals
-from wellread.evaluate.metrics import default_metric, score
-from wellread.evaluate.rivals import majority, run_rivals
+from wellread.evaluate.metrics import score
+from wellread.evaluate.rivals import run as rivals
+from wellread.evaluate.rivals import setfit
+from wellread.evaluate.rivals.majority import majority
+from wellread.evaluate.rivals.run import run_rivals
 from wellread.tasks.task import Example, Task
-
-WORDS = [f"word{number}" for number in range(40)]
-TELLING = {"a": ["alpha", "apple"], "b": ["beta", "bean"], "c": ["gamma", "grape"]}
-
-
-def example(kind: str, number: int, generator: random.Random) -> Example:
-    words = generator.choices(WORDS, k=6)
-    names = sorted(generator.sample("abc", 1 if kind == "classify" else generator.randint(0, 2)))
-    if kind == "pairs":
-        other = [word if generator.random() < number % 10 / 9 else generator.choice(WORDS) for word in words]
-        same = len(set(words) & set(other)) / len(set(words) | set(other))
-        return Example(f"e{number}", " ".join(words), float(same), text_pair=" ".join(other))
-    if kind == "tag":
-        tags = ["O"] * 6
-        place = generator.randrange(5)
-        words[place : place + 2] = [generator.choice(TELLING["a"]), "gene"]
-        tags[place : place + 2] = ["B-Gene", "I-Gene"]
-        return Example(f"e{number}", " ".join(words), tuple(tags), tokens=tuple(words))
-    words += [generator.choice(TELLING[name]) for name in names]
-    if kind == "regress":
-        return Example(f"e{number}", " ".join(words), float("b" in names) + 0.1 * generator.random())
-    return Example(f"e{number}", " ".join(words), names[0] if kind == "classify" else tuple(names))
-
-
-def task_of(kind: str, sizes: tuple[int, int, int] = (150, 40, 60)) -> Task:
-    generator = random.Random(kind)
-    made = [example(kind, number, generator) for number in range(sum(sizes))]
-    splits = {
-        "train": made[: sizes[0]],
-        "dev": made[sizes[0] : sizes[0] + sizes[1]],
-        "test": made[sizes[0] + sizes[1] :],
-    }
-    real = "regress" if kind == "pairs" else kind
-    labels = {"tag": ("O", "B-Gene", "I-Gene"), "regress": ("score",)}.get(real, ("a", "b", "c"))
-    return Task(kind, real, labels, default_metric(real), splits)  # type: ignore[arg-type]
 
 
 def result(folder: Path, unit: str) -> dict:
@@ -109,7 +76,8 @@ def test_bit_for_bit_again_and_after_an_interruption(
     run_rivals(*ask, tmp_path / "cut", quiet=True)
     assert (tmp_path / "cut" / "units" / "tfidf-20-0" / "result.json").stat().st_mtime_ns == kept
     for path in (tmp_path / "whole" / "units").rglob("*.*"):
-        assert path.read_bytes() == (tmp_path / "cut" / path.relative_to(tmp_path / "whole")).read_bytes()
+        again = tmp_path / "cut" / path.relative_to(tmp_path / "whole")
+        assert path.name in files.NOT_IDENTITY or path.read_bytes() == again.read_bytes()
 
 
 def test_majority_by_hand() -> None:
@@ -137,3 +105,36 @@ def test_a_budget_with_one_class_or_no_entity_works(tmp_path: Path) -> None:
     )
     run_rivals(task, ("tfidf",), ("all",), (0,), tmp_path / "tag", quiet=True)
     assert result(tmp_path / "tag", "tfidf-all-0")["test"]["entity_f1"] == 0
+
+
+@pytest.mark.parametrize("kind", ["classify", "multilabel", "regress", "pairs", "tag"])
+def test_rivals_that_stand_on_more(
+    tmp_path: Path, kind: str, means: rivals.Means, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setfit, "MOST_PAIRS", 32)
+    task = task_of(kind, (40, 20, 20))
+    names = ("static", "minilm-frozen", "minilm-setfit")
+    for place in ("one", "two"):
+        run_rivals(task, names, (20, "all"), (0,), tmp_path / place, means, quiet=True)
+    made = sorted(path.name for path in (tmp_path / "one" / "units").iterdir())
+    fit = [name for name in names if kind not in ("tag", "regress") or name != "minilm-setfit"]
+    assert made == sorted(f"{name}-{budget}-0" for name in fit for budget in (20, "all"))
+    for unit in made:
+        folder = tmp_path / "one" / "units" / unit
+        costs = json.loads((folder / "costs.json").read_text())
+        assert costs["seconds"] > 0 and costs["seconds_per_1000"] > 0 and costs["size_bytes"] > 0
+        assert costs["peak_memory_bytes"] >= 0
+        assert files.problems(folder) == []
+        for path in folder.iterdir():
+            again = tmp_path / "two" / "units" / unit / path.name
+            assert path.name in files.NOT_IDENTITY or path.read_bytes() == again.read_bytes()
+
+
+def test_what_is_remembered_changes_nothing(tmp_path: Path, means: rivals.Means) -> None:
+    task = task_of("classify", (40, 20, 20))
+    run_rivals(task, ("minilm-frozen",), (20, "all"), (0,), tmp_path / "both", means, quiet=True)
+    fresh = rivals.Means(means.vectors_folder, means.encoder_folder)
+    run_rivals(task, ("minilm-frozen",), ("all",), (0,), tmp_path / "one", fresh, quiet=True)
+    for name in ("result.json", "test_scores.npy"):
+        both, one = (tmp_path / at / "units" / "minilm-frozen-all-0" / name for at in ("both", "one"))
+        assert both.read_bytes() == one.read_bytes()

@@ -6,11 +6,12 @@ Everything runs on one thread with a seeded deterministic solver, so the same da
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from wellread.evaluate.rivals.fitted import Examples, Fitted, best, once
 from wellread.tasks.examples import iob2_tags
 from wellread.tasks.task import Example, Task
 
@@ -21,35 +22,28 @@ MAX_ITERATIONS = 1000
 TOLERANCE = 0.01
 HASHED_FEATURES = 1 << 20
 
-Examples = Sequence[Example]
-Outputs = list[Any]  # one output, as metrics.score takes it, for each list of examples that was given
+
+def fit(task: Task, train: list[Example]) -> Fitted:
+    """The linear model of the grid that is best on dev."""
+    return best(task, candidates(task, train))
 
 
-def candidates(task: Task, train: Examples, others: Sequence[Examples]) -> Iterator[tuple[float, Outputs]]:
-    """Fitted models, one for each regularisation of the grid.
-
-    Args:
-        task: the task.
-        train: examples to fit on.
-        others: lists of examples to predict.
-
-    Yields:
-        The setting, and the predictions for each of ``others``.
-    """
+def candidates(task: Task, train: Examples) -> Iterator[Fitted]:
+    """Fitted models, one for each regularisation of the grid."""
     if task.kind == "tag":
-        yield from _taggers(train, others)
+        yield from _taggers(train)
     elif task.kind == "regress":
-        yield from _regressions(train, others)
+        yield from _regressions(train)
     else:
-        yield from _classifiers(task, train, others)
+        yield from _classifiers(task, train)
 
 
 def _text(example: Example) -> str:
     return example.text if example.text_pair is None else f"{example.text}\n{example.text_pair}"
 
 
-def _features(groups: Sequence[Examples], pairs_alone: bool = False) -> list[Any]:
-    """TF-IDF of word 1-2-grams, fitted on the first group, for each group of examples.
+def _featuriser(train: Examples, pairs_alone: bool = False) -> tuple[Any, int]:
+    """A function from examples to TF-IDF of word 1-2-grams, as fitted on train, and the bytes it is made of.
 
     For pairs: of both texts together, with their similarity beside it (or that alone).
     """
@@ -57,14 +51,20 @@ def _features(groups: Sequence[Examples], pairs_alone: bool = False) -> list[Any
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]")
-    whole = [vectorizer.fit_transform([_text(example) for example in groups[0]])]
-    whole += [vectorizer.transform([_text(example) for example in group]) for group in groups[1:]]
-    if not any(example.text_pair is not None for example in groups[0]):
-        return whole
-    similar = [_similarity(vectorizer, group) for group in groups]
-    if pairs_alone:
-        return similar
-    return [hstack([one, csr_matrix(two)], format="csr") for one, two in zip(whole, similar, strict=True)]
+    fitted = vectorizer.fit_transform([_text(example) for example in train])
+    pairs = any(example.text_pair is not None for example in train)
+    size = sum(len(term.encode()) + 8 for term in vectorizer.vocabulary_)
+
+    def features(examples: Examples) -> Any:
+        if pairs and pairs_alone:
+            return _similarity(vectorizer, examples)
+        # What fitting gave is in another order than what transforming gives, and so are sums over it.
+        whole = fitted if examples is train else vectorizer.transform([_text(e) for e in examples])
+        if not pairs:
+            return whole
+        return hstack([whole, csr_matrix(_similarity(vectorizer, examples))], format="csr")
+
+    return once(features), size
 
 
 def _similarity(vectorizer: Any, examples: Examples) -> np.ndarray:
@@ -110,9 +110,9 @@ def _probability(model: Any, features: Any) -> np.ndarray:
     return model.predict_proba(features)[:, 1]
 
 
-def _classifiers(task: Task, train: Examples, others: Sequence[Examples]) -> Iterator[tuple[float, Outputs]]:
+def _classifiers(task: Task, train: Examples) -> Iterator[Fitted]:
     """One against the rest for each label; for single labels the probabilities are scaled to sum 1."""
-    features, *rest = _features([train, *others])
+    features, size = _featuriser(train)
     single = task.kind == "classify"
     targets = np.array(
         [[label == e.label if single else label in e.label for label in task.labels] for e in train]  # type: ignore[operator]
@@ -120,8 +120,12 @@ def _classifiers(task: Task, train: Examples, others: Sequence[Examples]) -> Ite
     if single and len(task.labels) == 2:
         targets = targets[:, 1:]
     for c in C_GRID:
-        models = [_binary(c, features, column) for column in targets.T]
-        yield c, [_joined(models, one, single) for one in rest]
+        models = [_binary(c, features(train), column) for column in targets.T]
+
+        def predict(examples: Examples, models: list[Any] = models) -> np.ndarray:
+            return _joined(models, features(examples), single)
+
+        yield Fitted(predict, c, size + _bytes(models))
 
 
 def _joined(models: list[Any], features: Any, single: bool) -> np.ndarray:
@@ -133,37 +137,48 @@ def _joined(models: list[Any], features: Any, single: bool) -> np.ndarray:
     return scores.astype(np.float32)
 
 
-def _regressions(train: Examples, others: Sequence[Examples]) -> Iterator[tuple[float, Outputs]]:
+def _regressions(train: Examples) -> Iterator[Fitted]:
     """Ridge regression; for pairs on the similarity features alone, for single texts on TF-IDF."""
     from scipy.sparse import issparse
     from sklearn.linear_model import Ridge
 
-    features, *rest = _features([train, *others], pairs_alone=True)
+    features, size = _featuriser(train, pairs_alone=True)
     targets = np.array([example.label for example in train], dtype=np.float64)
     for alpha in ALPHA_GRID:
-        solver = "sparse_cg" if issparse(features) else "cholesky"
-        model = _fit(Ridge(alpha=alpha, solver=solver), features, targets)
-        yield alpha, [model.predict(one)[:, None].astype(np.float32) for one in rest]
+        solver = "sparse_cg" if issparse(features(train)) else "cholesky"
+        model = _fit(Ridge(alpha=alpha, solver=solver), features(train), targets)
+
+        def predict(examples: Examples, model: Any = model) -> np.ndarray:
+            return model.predict(features(examples))[:, None].astype(np.float32)
+
+        yield Fitted(predict, alpha, size + _bytes([model]))
 
 
-def _taggers(train: Examples, others: Sequence[Examples]) -> Iterator[tuple[float, Outputs]]:
+def _taggers(train: Examples) -> Iterator[Fitted]:
     """One-against-rest logistic regression that tags each word by itself, repaired to IOB2 afterwards."""
     from sklearn.feature_extraction import FeatureHasher
 
     hasher = FeatureHasher(HASHED_FEATURES, input_type="string", alternate_sign=False, dtype=np.float32)
-    features, *rest = [hasher.transform(_words(group)) for group in (train, *others)]
+    features = once(lambda examples: hasher.transform(_words(examples)))
     gold = np.array([tag for example in train for tag in example.label])  # type: ignore[union-attr]
     names = sorted(set(gold.tolist()))
     for c in TAG_C_GRID:
-        models = [_binary(c, features, gold == name) for name in names]
-        outputs = []
-        for group, one in zip(others, rest, strict=True):
-            chosen = np.stack([_probability(model, one) for model in models], axis=1).argmax(axis=1)
-            outputs.append(_cut([names[index] for index in chosen], group))
-        yield c, outputs
+        models = [_binary(c, features(train), gold == name) for name in names]
+
+        def predict(examples: Examples, models: list[Any] = models) -> list[list[str]]:
+            found = features(examples)
+            chosen = np.stack([_probability(model, found) for model in models], axis=1).argmax(axis=1)
+            return cut([names[index] for index in chosen], examples)
+
+        yield Fitted(predict, c, _bytes(models))
 
 
-def _cut(tags: list[str], examples: Examples) -> list[list[str]]:
+def _bytes(models: list[Any]) -> int:
+    """Bytes of the coefficients, zeros left out: a rival would be kept in float32 and sparse."""
+    return sum(0 if isinstance(model, float) else 8 * int(np.count_nonzero(model.coef_)) for model in models)
+
+
+def cut(tags: list[str], examples: Examples) -> list[list[str]]:
     """The tags of all words, example by example, in IOB2."""
     found, start = [], 0
     for example in examples:
