@@ -191,7 +191,7 @@ def scores(facts: RunFacts, groups: list[Score], looks: Looks) -> dict[str, Any]
     edges = [edge for one in shown for edge in (one.interval or (one.mean, one.mean)) if edge is not None]
     scale = (min(edges), max(edges)) if edges else (0.0, 1.0)
     others = list(dict.fromkeys(name for one in groups for name in one.metrics if name != one.metric))
-    blocks = []
+    blocks: list[dict[str, Any]] = []
     for labels in results.amounts(groups):
         here = results.at(groups, labels)
         marks = results.ranks(here)
