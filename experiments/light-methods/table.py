@@ -79,8 +79,8 @@ def page(groups: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     lines += [
         "",
         f"What a run costs ({largest} labels).  Gradients and optimiser: counted, 12 bytes for each number "
-        "that is trained.  Peak memory above the loaded data, and seconds a step: measured in a process of "
-        "its own, one thread.  Seconds a run: median, as it happened beside other runs.",
+        "that is trained.  Peak memory above the loaded data, and processor seconds a step: measured in a "
+        "process of its own, one thread.  Seconds a run: median, as it happened beside other runs.",
         "",
         "| method | trained | share | gradients and optimiser, MB | peak memory, MB | s/step | s/run |",
         "|---|---|---|---|---|---|---|",
