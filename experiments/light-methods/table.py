@@ -10,6 +10,7 @@ import numpy as np
 from wellread import files
 
 METRIC = "macro_f1"
+MARKS = "osD^vP*X<>"
 
 
 def write(out: Path, results: Path, facts: dict[str, Any]) -> None:
@@ -79,8 +80,8 @@ def page(groups: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     lines += [
         "",
         f"What a run costs ({largest} labels).  Gradients and optimiser: counted, 12 bytes for each number "
-        "that is trained.  Peak memory above the loaded data, and seconds a step: measured in a process of "
-        "its own, one thread.  Seconds a run: median, as it happened beside other runs.",
+        "that is trained.  Peak memory above the loaded data, and processor seconds a step: measured in a "
+        "process of its own, one thread.  Seconds a run: median, as it happened beside other runs.",
         "",
         "| method | trained | share | gradients and optimiser, MB | peak memory, MB | s/step | s/run |",
         "|---|---|---|---|---|---|---|",
@@ -104,26 +105,26 @@ def plot(groups: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     budgets = sorted({group["labels"] for group in groups})
-    figure, axes = plt.subplots(1, len(budgets), figsize=(4.2 * len(budgets), 4), sharey=True, squeeze=False)
+    methods = sorted({group["method"] for group in groups})
+    figure, axes = plt.subplots(
+        1, len(budgets), figsize=(4 * len(budgets) + 1, 4), sharey=True, squeeze=False
+    )
     for axis, labels in zip(axes[0], budgets, strict=True):
         for group in groups:
             if group["labels"] != labels or group["mean"] is None:
                 continue
-            if group["method"] == "tfidf":
-                axis.axhline(group["mean"], color="grey", linestyle="--", linewidth=1)
-                axis.annotate("tfidf", (0.02, group["mean"]), xycoords=("axes fraction", "data"), fontsize=8)
+            method = group["method"]
+            if method == "tfidf":
+                axis.axhline(group["mean"], color="grey", linestyle="--", linewidth=1, label=method)
                 continue
-            axis.errorbar(group["trained"], group["mean"], group["std"] or 0, fmt="o", capsize=3)
-            axis.annotate(
-                group["method"],
-                (group["trained"], group["mean"]),
-                (4, 4),
-                textcoords="offset points",
-                fontsize=8,
-            )
+            number = methods.index(method)
+            place = group["trained"] * 1.06 ** (number % 4)  # side by side where the counts are nearly equal
+            spread = group["std"] or 0
+            axis.errorbar(place, group["mean"], spread, fmt=MARKS[number], capsize=3, label=method)
         axis.set_xscale("log")
         axis.set_title(f"{labels} labels")
         axis.set_xlabel("trained parameters")
+    axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     axes[0][0].set_ylabel("test macro F1, mean and std over seeds")
     figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": None})
