@@ -137,14 +137,21 @@ def _convert(path: Path, folder: Path, source: str) -> None:
 
     here = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, **here)
-        model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **here)
+        with build._quiet():
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, **here)
+            read = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **here)
     except Exception as error:
         raise ArtefactError(
             f"the GGUF file cannot be read ({type(error).__name__})",
             where=str(path),
             fix="take a file of a Llama or GPT-2 layout, or a transformers folder",
         ) from None
+    # What was read remembers that it was quantised and refuses to be saved; a plain model does not.
+    config = read.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.new_folder(folder, source=source) as partial:
         build.save(model, tokenizer, partial)
