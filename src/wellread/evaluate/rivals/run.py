@@ -110,7 +110,8 @@ def run_rivals(
                 if done[1] is None or wanted != done[0]:
                     done = wanted, _make(task, name, train, means, seed)
                 assert done[1] is not None
-                told = {"task": task.name, "model": name, "start": "rival", "budget": budget, "seed": seed}
+                told: dict[str, Any] = {"task": task.name, "model": name, "start": "rival"}
+                told |= {"budget": budget, "seed": seed}
                 told |= {"labels": len(train), "steps": 0, "best_step": 0, "history": []}
                 with files.new_folder(final) as partial:
                     write_unit(task, told | {"setting": done[1].setting}, done[1].outputs, partial)

@@ -64,14 +64,17 @@ def pairs(
         return texts, 2 * chosen, 2 * chosen + 1, scores[chosen]
     labels = [set(_labels(example)) for example in train]
     many = min(DRAWS * len(train), MOST_PAIRS // 2)
-    left, right, wanted = [], [], []
+    left: list[int] = []
+    right: list[int] = []
+    wanted: list[float] = []
     for draw, place in enumerate(encode.order(len(train), 0, many, seed).tolist()):
         same = np.array([bool(labels[place] & other) for other in labels])
         same_others = np.flatnonzero(same & (np.arange(len(train)) != place))
         for others, cosine in ((same_others, 1.0), (np.flatnonzero(~same), 0.0)):
             if len(others):
                 pick = rng.derive(seed, "setfit-pairs", draw, int(cosine)) % len(others)
-                left, right = [*left, place], [*right, int(others[pick])]
+                left.append(place)
+                right.append(int(others[pick]))
                 wanted.append(cosine)
     return (
         [_text(example) for example in train],
