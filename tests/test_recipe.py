@@ -33,7 +33,7 @@ BAD = {
     "task without source": ({"tasks": {"t": {}}}, "tasks.t", "derive"),
     "task with two sources": ({"tasks": {"t": {"derive": "review", "path": "x"}}}, "tasks.t", "derive"),
     "unknown derivation": ({"tasks": {"t": {"derive": "sentense"}}}, "tasks.t.derive", "sentence-role"),
-    "bad budget": ({"tasks": {"t": {"path": "x", "budgets": [0]}}}, "tasks.t.budgets", ""),
+    "bad budget": ({"tasks": {"t": {"path": "x", "budgets": [-1]}}}, "tasks.t.budgets", ""),
     "no seeds": ({"finetune": {"seeds": []}}, "finetune.seeds", ""),
     "checkpoint named as a variant": (
         {"checkpoints": [{"name": "main", "start": "minilm"}]},

@@ -232,6 +232,32 @@ def predict(
 
 
 @app.command()
+def augment(
+    task: Annotated[Path, typer.Argument(help="Task folder; with --known a benchmark's original files.")],
+    generator: Annotated[Path, typer.Option(help="A transformers folder of a decoder, or a GGUF file.")],
+    out: Annotated[Path, typer.Option(help="Folder to make, or to go on with.")],
+    known: Annotated[str | None, typer.Option(help="Name of the known task.")] = None,
+    way: Annotated[list[str] | None, typer.Option(help="rewrite or new; default both.")] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Texts of each way for each source.")] = 1,
+    sources: Annotated[int | None, typer.Option(min=1, help="Training examples to start from.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Texts that are written side by side.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Let a language model on this machine write more training examples; check them; write task folders."""
+    from wellread.augment import run as augmenting
+    from wellread.tasks.known import read_known
+    from wellread.tasks.read import read_task
+
+    ways = augmenting.check_ways(way or [])
+    settings = augmenting.AugmentSettings(ways, copies, sources, batch=batch, seed=seed)
+    read = read_known(known, task) if known else read_task(task)
+    augmenting.augment(read, generator, out, settings, quiet=quiet)
+    print(out / "tasks")
+    say("Next: fine-tune on each of these task folders, several seeds each, and compare.")
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")], as_json: Json = False
 ) -> None:
@@ -351,7 +377,7 @@ def data_check(
     )
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(2)
-    say("Next: name the folder as `path` of a task in a recipe.")
+    say("Next: `wellread finetune --model MODEL --data` it, or name it as `path` of a task in a recipe.")
 
 
 @data.command("build-tasks")

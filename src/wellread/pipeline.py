@@ -320,7 +320,7 @@ def _finetune(context: Context, task: str, begin: Begin) -> Stage:
         settings=used,
         inputs=(f"tasks/{task}", *begin.inputs),
         files=_checkpoint_files(model) if isinstance(model, Path) and not begin.inputs else (),
-        code=("finetune", "models", "schedules", "tokens/batch", *READING),
+        code=("finetune", "models", "objectives/masking", "schedules", "tokens/batch", *READING),
     )
 
 

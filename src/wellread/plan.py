@@ -171,6 +171,7 @@ def _check_updates(settings: Recipe, variant: str, steps: int, findings: Finding
 
 def _check_tasks(settings: Recipe, base: Path, findings: Findings) -> None:
     """Everything that can be seen in the tasks' own files."""
+    from wellread.finetune.data import check_head
     from wellread.tasks import build, check
 
     for name, task in settings.tasks.items():
@@ -178,7 +179,10 @@ def _check_tasks(settings: Recipe, base: Path, findings: Findings) -> None:
             continue
         try:
             build.source_files(task, base, f"tasks.{name}")
-            build.read_source(name, task, base)
+            read = build.read_source(name, task, base)
+            for variant in settings.variant_names():
+                layout = settings.model_for(variant).layout
+                check_head(settings.finetune_for(name, variant), read, layout, task.budgets)
             found = [] if task.known else check.check(recipe.resolve(task.path, base, f"tasks.{name}.path"))
         except UserError as error:
             findings.add(error)

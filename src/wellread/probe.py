@@ -186,7 +186,7 @@ def finetuning(
     loaded = tokenizer.load(tokenizer_folder)
     few = replace(made, splits={split: examples[:300] for split, examples in made.splits.items()})
     train = subset(few, "all", 0)
-    prepared = data.prepare(few, train, loaded, grid.longest(model, tuning))
+    prepared = data.prepare(few, train, loaded, grid.longest(model, tuning), tuning)
     size = stable.size_of(model)
     usual = stable.resolve(tuning, made.kind, round(sizes["train"]), size)[0]
     short = usual.model_copy(update={"max_steps": TUNING_STEPS, "evaluations": 1})
@@ -203,7 +203,7 @@ def finetuning(
     for budget in settings.budgets:
         labels = sizes["train"] if budget == "all" else min(budget, sizes["train"])
         chosen = stable.resolve(tuning, made.kind, round(labels), size)[0]
-        steps = loop.steps_of(chosen, round(labels)) * chosen.batch / usual.batch
+        steps = loop.steps_of(chosen, round(labels)) * chosen.batch / usual.batch if labels else 0
         watched = min(sizes["dev"], data.WATCHED) * chosen.evaluations
         total += steps * step + look * (watched + sizes["dev"] + sizes["test"])
     starts = len(recipe.variant_names()) * ("pretrained" in tuning.starts) + ("random" in tuning.starts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -216,7 +216,7 @@ class PretrainSettings(Settings):
         return self
 
 
-Budget = Positive | Literal["all"]
+Budget = Annotated[int, Field(ge=0)] | Literal["all"]
 
 
 class TaskSettings(Settings):
@@ -238,7 +238,9 @@ class TaskSettings(Settings):
         None, description="Derived tasks: at most so many dev and test examples each."
     )
     budgets: tuple[Budget, ...] = Field(
-        ("all",), min_length=1, description="Numbers of training examples to try."
+        ("all",),
+        min_length=1,
+        description='Numbers of training examples to try; 0 asks the model untrained (heads "mlm" and "lm").',
     )
     metric: str | None = Field(None, description="Score to report first; default by kind of task.")
     finetune: dict[str, Any] = Field(
@@ -282,6 +284,37 @@ class LightSettings(Settings):
     place: Literal["before", "after"] = Field(
         "before", description="prompt: before the text, or between the text and the answer."
     )
+
+
+class AnswerSettings(Settings):
+    """Answering in words (`finetune.head` "mlm" and "lm"): the question and the words."""
+
+    template: str | None = Field(
+        None,
+        description="What the model reads: {text}, {text_pair} and {options} are filled in, {answer} is "
+        "where it answers. Lines of which nothing is filled in are left out; only the texts are cut when it "
+        'is too long. Default "{text}\\n{text_pair}\\n{options}\\nAnswer: {answer}".',
+    )
+    words: tuple[tuple[str, str], ...] = Field(
+        (),
+        description='What is answered for each label, as a table such as {SUPPORT = "yes", REFUTE = "no"}; '
+        'default the labels themselves, and for "mlm" the letters A, B, ... beside a list of the labels '
+        "where one of them is more than a token.",
+    )
+    mlm_share: Fraction = Field(
+        0.2, description='"mlm": share of the training examples that are plain masked language modelling.'
+    )
+    mlm_rate: Rate = Field(0.3, description='"mlm": share of their tokens that are masked.')
+    normalise: Literal["none", "tokens"] = Field(
+        "none",
+        description='"lm": compare the log-likelihoods of the answers as they are, or divided by their '
+        "numbers of tokens.",
+    )
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return tuple(value.items()) if isinstance(value, dict) else value
 
 
 class FinetuneSettings(Settings):
@@ -344,6 +377,12 @@ class FinetuneSettings(Settings):
     light: LightSettings = Field(
         default_factory=LightSettings, description="Light-weight methods, for pre-trained starts."
     )
+    head: Literal["classifier", "mlm", "lm"] = Field(
+        "classifier",
+        description="A fresh classification head, or (one label of several) the head of pre-training that "
+        "answers in words: under a mask (encoders) or as a continuation (decoders).",
+    )
+    answer: AnswerSettings = Field(default_factory=AnswerSettings, description="Answering in words.")
 
     def facts(self, *without: str) -> dict[str, Any]:
         """All keys but ``without``, and where a recipe picks the rest, which of them are stated."""

@@ -64,7 +64,7 @@ def test_types_are_those_of_the_stock_tokenizer_for_models_that_are_told(tokeniz
 
 
 def test_a_pair_through_bert_is_what_the_stock_padded_model_says(tokenizer_folder):
-    from wellread.finetune.loop import logits_of
+    from wellread.finetune.classifier import logits_of
     from wellread.models import heads, packed
 
     told = bert_pairs(tokenizer_folder)

@@ -13,7 +13,7 @@ import torch
 import toy
 
 from wellread.errors import DataError
-from wellread.finetune import data, loop, objective
+from wellread.finetune import classifier, data, loop, objective
 from wellread.models import build, heads, packed
 from wellread.tasks.task import Example
 
@@ -222,7 +222,7 @@ def test_packed_and_padded_give_the_same_loss_and_gradients(tokenizer):
     model = heads.task_model(toy.model(), tokenizer, "classify", task.labels, 0.0, 0).train()
     index = np.arange(12)
     packed.enable(model)
-    loss = loop._loss(model, split, index, objective.Objective("classify"))
+    loss = classifier.loss(model, split, index, objective.Objective("classify"))
     loss.backward()
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     packed.disable(model).zero_grad()

@@ -68,6 +68,12 @@ def test_one_way_of_keeping_stated_and_none_is_picked(stated):
     assert not set(stable.KEEPING) & set(picked(**stated))
 
 
+def test_nothing_is_re_initialised_under_a_light_weight_method():
+    settings = FinetuneSettings(recipe="stable", light={"method": "lora"})
+    picked = stable.resolve(settings, "classify", 100, BASE)[1]
+    assert picked["epochs"] == 20 and not set(picked) & set(stable.KEEPING)
+
+
 def test_without_a_recipe_nothing_is_picked():
     given = FinetuneSettings(epochs=4)
     assert stable.resolve(given, "classify", 64, BASE) == (given, {})

@@ -67,7 +67,7 @@ def test_exported_models_work_without_wellread_and_network(models, tmp_path):
     import numpy as np
 
     from wellread.finetune import encode
-    from wellread.finetune.loop import logits_of
+    from wellread.finetune.classifier import logits_of
 
     for kind in toy.KINDS:
         export(models / kind / "model", tmp_path / kind)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from wellread import rng
-from wellread.finetune import encode, objective
+from wellread.errors import RecipeError
+from wellread.finetune import answer_mask, classifier, likelihood, objective
+from wellread.finetune.head import Head
 from wellread.finetune.objective import Split
+from wellread.settings import Budget, FinetuneSettings
 from wellread.tasks.task import Example, Task
 
 # While a run is under way, dev is a fixed sample of this size: the moments of one run differ little from each
 # other on the same examples, and ten evaluations of more would cost more than training on a small budget.
 WATCHED = 500
+HEADS: dict[str, Callable[..., Head]] = {
+    "classifier": classifier.head,
+    "mlm": answer_mask.head,
+    "lm": likelihood.head,
+}
+# The layouts whose pre-training left a head that answers in words.
+LAYOUTS = {"mlm": ("modernbert", "bert"), "lm": ("llama", "gpt2")}
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class TaskData:
         watched_task: the task with a sample of dev in place of dev.
         watched: that sample, encoded.
         rows: where an example stands in train, by id.
+        head: what the model is asked, and how its answer is read.
     """
 
     task: Task
@@ -35,6 +46,7 @@ class TaskData:
     watched_task: Task
     watched: Split
     rows: dict[str, int]
+    head: Head
 
     def sequences(self, examples: Iterable[Example]) -> np.ndarray:
         """Numbers of the sequences of some training examples, in the order of train.
@@ -49,7 +61,49 @@ class TaskData:
         return np.flatnonzero(chosen)
 
 
-def prepare(task: Task, train: list[Example], tokenizer: Any, max_length: int) -> TaskData:
+def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Sequence[Budget]) -> None:
+    """Refuse what a head cannot do, before any work.
+
+    Raises:
+        RecipeError: the head does not fit the kind of task or the layout, or the classifier would have to
+            answer without a label.
+    """
+    if settings.head == "classifier":
+        if 0 in budgets:
+            raise RecipeError(
+                "a fresh classification head knows nothing without labels",
+                where=f"tasks.{task.name}.budgets",
+                fix='take 0 out, or answer in words: finetune.head = "mlm" (encoders) or "lm" (decoders)',
+            )
+        return
+    if settings.rdrop:
+        raise RecipeError(
+            "R-Drop compares two classifications, and this head answers in words",
+            where="finetune.rdrop",
+            fix='leave it out, or set head = "classifier"',
+        )
+    if task.kind != "classify":
+        raise RecipeError(
+            f"head {settings.head!r} answers with one label; {task.name} is a {task.kind} task",
+            where="finetune.head",
+            fix=f'set head = "classifier" in [tasks.{task.name}.finetune]',
+        )
+    if layout not in LAYOUTS[settings.head]:
+        other = next(name for name, layouts in LAYOUTS.items() if layout in layouts)
+        raise RecipeError(
+            f"a {layout} model cannot answer with head {settings.head!r}",
+            where="finetune.head",
+            fix=f'use "{other}" or "classifier"',
+        )
+
+
+def prepare(
+    task: Task,
+    train: list[Example],
+    tokenizer: Any,
+    max_length: int,
+    settings: FinetuneSettings | None = None,
+) -> TaskData:
     """Encode a task.
 
     Args:
@@ -57,9 +111,15 @@ def prepare(task: Task, train: list[Example], tokenizer: Any, max_length: int) -
         train: the training examples that runs will ask for.
         tokenizer: a fast `transformers` tokenizer.
         max_length: longest sequence in tokens.
+        settings: name the head; default a classifier.
+
+    Raises:
+        RecipeError: a template or a word of the head cannot be used with this tokenizer.
     """
+    settings = settings or FinetuneSettings()
+    head = HEADS[settings.head](task.kind, task.labels, tokenizer, settings)
     splits = {
-        name: encode_split(task, examples, tokenizer, max_length)
+        name: encode_split(task, examples, tokenizer, max_length, head)
         for name, examples in (("train", train), ("dev", task.splits["dev"]), ("test", task.splits["test"]))
     }
     dev = splits["dev"]
@@ -68,17 +128,15 @@ def prepare(task: Task, train: list[Example], tokenizer: Any, max_length: int) -
         chosen = rng.permute(np.arange(WATCHED), len(dev.examples), 0, "finetune-dev")
         sample = [dev.examples[number] for number in np.sort(chosen)]
         watched_task = replace(task, splits={**task.splits, "dev": sample})
-        watched = encode_split(task, sample, tokenizer, max_length)
+        watched = encode_split(task, sample, tokenizer, max_length, head)
     rows = {example.id: number for number, example in enumerate(train)}
-    return TaskData(task, splits, watched_task, watched, rows)
+    return TaskData(task, splits, watched_task, watched, rows, head)
 
 
-def encode_split(task: Task, examples: list[Example], tokenizer: Any, max_length: int) -> Split:
-    """Encode examples and their labels."""
-    if task.kind == "tag":
-        encoded = encode.sentences(tokenizer, [example.tokens for example in examples], max_length)
-    else:
-        second = [example.text_pair for example in examples]
-        pairs = second if any(text is not None for text in second) else None
-        encoded = encode.texts(tokenizer, [example.text for example in examples], pairs, max_length)
+def encode_split(
+    task: Task, examples: list[Example], tokenizer: Any, max_length: int, head: Head | None = None
+) -> Split:
+    """Encode examples and their labels, for a classifier unless another head is given."""
+    head = head or classifier.head(task.kind, task.labels, tokenizer)
+    encoded = head.encode(examples, max_length)
     return Split(examples, encoded, objective.targets(task.kind, task.labels, examples, encoded))

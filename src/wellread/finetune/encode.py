@@ -16,7 +16,7 @@ import torch
 from tokenizers import Encoding, Tokenizer
 
 from wellread import rng
-from wellread.errors import DataError
+from wellread.errors import DataError, RecipeError
 from wellread.tokens.batch import PackedBatch
 
 
@@ -49,6 +49,21 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         """(S,) length of each sequence in tokens."""
         return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A text of which only some parts may be cut.
+
+    Attributes:
+        text: all of it.
+        fields: (begin, end) characters of the parts that may be cut.
+        answer: (begin, end) characters of what stands for the answer; None where the answer follows the text.
+    """
+
+    text: str
+    fields: tuple[tuple[int, int], ...]
+    answer: tuple[int, int] | None
 
 
 def texts(
@@ -110,6 +125,79 @@ def sentences(tokenizer: Any, words: Sequence[Sequence[str]], max_length: int) -
             inputs.append(number)
             labelled.append((starts[owned] - begin + len(before), word_numbers[owned]))
     return _lay_out(rows, inputs, labelled, cut=[])
+
+
+def questions(tokenizer: Any, given: Sequence[Question], max_length: int) -> Encoded:
+    """Encode questions, one sequence each; of the long ones only the texts within are cut (longest first).
+
+    The labelled word of each sequence is the token that answers: the one that stands for the answer, or the
+    last one where the answer follows.  In the latter case the closing special tokens are left away.
+
+    Args:
+        tokenizer: a fast `transformers` tokenizer.
+        given: N questions.
+        max_length: longest sequence in tokens, special tokens included.
+
+    Raises:
+        DataError: a text holds a lone surrogate, or a question is too long without its texts.
+        RecipeError: what stands for the answer is not one token.
+    """
+    filler = _filler(tokenizer)
+    rows, answers, cut = [], [], []
+    encodings = _encode(_backend(tokenizer), [question.text for question in given])
+    for number, (question, encoding) in enumerate(zip(given, encodings, strict=True)):
+        ids, kept, answer = _question(question, encoding, max_length)
+        answers.append(([int(kept[:answer].sum())], [0]))
+        rows.append(ids[kept].tolist() or [filler])
+        if not kept.all():
+            cut.append(number)
+    return _lay_out(rows, list(range(len(rows))), answers, cut=cut)
+
+
+def _question(question: Question, encoding: Encoding, max_length: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Token ids, which of them fit, and which of them answers."""
+    ids = np.array(encoding.ids, dtype=np.int64)
+    begin, end = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2).T
+    text = ~np.array(encoding.special_tokens_mask, dtype=bool)
+    if question.answer is None:
+        closing = int(np.flatnonzero(text)[-1]) + 1 if text.any() else max(1, len(ids) - 1)
+        ids, begin, end, text = (row[:closing] for row in (ids, begin, end, text))
+        answer = max(0, closing - 1)
+    else:
+        at = np.flatnonzero(text & (begin < question.answer[1]) & (end > question.answer[0]))
+        if len(at) != 1:
+            raise RecipeError(
+                "the tokenizer does not read the answer's place as one token",
+                where="finetune.answer.template",
+                fix="put a space or a line end before and after {answer}",
+            )
+        answer = int(at[0])
+    # A piece that reaches beyond its text belongs to the template, and stays.
+    fields = [
+        np.flatnonzero(text & (begin >= first) & (end <= last) & (end > begin))
+        for first, last in question.fields
+    ]
+    counts = [len(field) for field in fields]
+    room = max_length - (len(ids) - sum(counts))
+    if room < 0:
+        raise DataError(
+            f"the question is longer than {max_length} tokens without its texts",
+            where="finetune.answer.template",
+            fix="shorten the template or the options, or allow longer inputs",
+        )
+    kept = np.ones(len(ids), dtype=bool)
+    for field, count in zip(fields, _shares(counts, room), strict=True):
+        kept[field[count:]] = False
+    return ids, kept, answer
+
+
+def _shares(counts: list[int], room: int) -> list[int]:
+    """How much of each the room holds when the longest give way first."""
+    shares = [0] * len(counts)
+    for rank, number in enumerate(sorted(range(len(counts)), key=counts.__getitem__)):
+        shares[number] = min(counts[number], room // (len(counts) - rank))
+        room -= shares[number]
+    return shares
 
 
 def select(encoded: Encoded, index: np.ndarray) -> tuple[PackedBatch, np.ndarray, np.ndarray]:

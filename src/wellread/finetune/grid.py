@@ -20,7 +20,8 @@ import numpy as np
 from wellread import files
 from wellread.errors import RecipeError
 from wellread.finetune import stable
-from wellread.finetune.data import TaskData, prepare
+from wellread.finetune.data import TaskData, check_head, prepare
+from wellread.finetune.head import NOTES
 from wellread.finetune.light import methods, stored
 from wellread.finetune.loop import FinetuneResult, finetune
 from wellread.meter import Meter
@@ -116,6 +117,8 @@ def run(
     longest(start, settings)  # refuse what cannot be done before any work
     stable.check(settings, stable.size_of(start))
     parsed = read_task(task, task_name)
+    layout = start.layout if isinstance(start, ModelSettings) else build.load_config(start).model_type
+    check_head(settings, parsed, layout, budgets)
     chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)
     if settings.class_weights and parsed.kind == "regress" and not quiet:
         say(f"{task_name}: finetune.class_weights has no meaning for scores and is ignored")
@@ -213,7 +216,7 @@ def _opened(grid: Grid) -> tuple[TaskData, Any]:
     task, loaded = read_task(grid.task, grid.task_name), tokenizers.load(grid.tokenizer)
     wanted = {example.id for unit in grid.units for example in subset(task, *unit)}
     train = [example for example in task.splits["train"] if example.id in wanted]
-    return prepare(task, train, loaded, longest(grid.start, grid.settings)), loaded
+    return prepare(task, train, loaded, longest(grid.start, grid.settings), grid.settings), loaded
 
 
 def _say_what_was_cut(grid: Grid) -> None:
@@ -234,6 +237,8 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
     if budget == grid.largest and not result.failed:
         with files.new_folder(grid.candidate(seed), unit=unit.name, inputs=grid.inputs) as partial:
             stored.save(result.model, tokenizer, partial, grid.settings.light)
+            if data.head.notes is not None:
+                files.write_json(partial / NOTES, data.head.notes)
         costs |= of_model(grid.candidate(seed), data.task)
     with files.new_folder(unit, inputs=grid.inputs) as partial:
         for split in ("dev", "test"):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,19 +25,15 @@ from wellread.evaluate.metrics import score
 from wellread.finetune import encode, objective, stable
 from wellread.finetune.data import TaskData
 from wellread.finetune.light import methods as light
-from wellread.finetune.objective import Objective, Split
+from wellread.finetune.objective import Objective
 from wellread.finetune.optimizer import optimizer, set_rates
-from wellread.finetune.stability import averaging, rdrop
+from wellread.finetune.stability import averaging
 from wellread.finetune.stability.freeze import freeze
 from wellread.finetune.stability.reinitialise import reinitialise
-from wellread.models import build, heads, packed
+from wellread.models import build, packed
 from wellread.schedules import learning_rate
 from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.task import Example
-
-# Tokens in a batch of inference: enough to fill the matrix units, little enough for the cache.
-INFERENCE_TOKENS = 2048
-LEVEL_SEQUENCES = 64
 
 
 @dataclass
@@ -100,7 +95,8 @@ def finetune(
 
     Args:
         data: the encoded task (:func:`wellread.finetune.data.prepare`).
-        train: the examples to train on, among those that ``data`` was prepared for.
+        train: the examples to train on, among those that ``data`` was prepared for; none to ask the start
+            as it is.
         start: checkpoint folder, or the architecture to start at random.
         tokenizer: of the model.
         settings: the recipe's [finetune].
@@ -116,35 +112,27 @@ def finetune(
     task = data.task
     settings, picked = stable.resolve(settings, task.kind, len(train), stable.size_of(start))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model: Any = heads.task_model(start, tokenizer, task.kind, task.labels, settings.dropout, seed)
+    model: Any = data.head.open(start, tokenizer, settings.dropout, seed)
     reinitialise(model, settings.reinit_layers, seed)
     freeze(model, settings.freeze_layers)
     packed.enable(model)
     light.equip(model, settings.light, settings.dropout, seed)
     model.to(device)
     members = data.sequences(train)
-    if not len(members):
+    if train and not len(members):
         raise DataError("no training example has a word that the tokenizer can read", where=task.name)
-    targets = objective.target_rows(data.splits["train"], members)
-    goal = objective.build(
-        task.kind,
-        len(task.labels),
-        targets,
-        class_weights=settings.class_weights,
-        has_bias=objective.last_layer(model).bias is not None,
-    )
+    goal = data.head.fit(model, data.splits["train"], members, settings.class_weights)
     goal = replace(goal, agreement=settings.rdrop)
-    if task.kind == "regress" and objective.last_layer(model).bias is None:
-        _level(model, data.splits["train"], members[:LEVEL_SEQUENCES], float(targets.mean()) / goal.scale)
     result = FinetuneResult(labels=len(train), picked=picked)
     result.trainable_parameters, result.parameters = light.count(model)
     cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
     result.truncated = int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
     with build.seeded(rng.derive(seed, "finetune-dropout")):
-        best = _train(model, data, members, goal, settings, seed, result)
+        best = _train(model, data, members, goal, settings, seed, result) if train else _Best()
     if not result.failed:
-        model.load_state_dict(best.state, strict=False)
-        objective.fold(goal, model)
+        if best.state:
+            model.load_state_dict(best.state, strict=False)
+        data.head.finish(model, goal)
         light.finish(model.eval(), settings.light)
         result.best_step, result.model = best.step, model
     result.dev_output, result.dev = _final(result.model, data, "dev")
@@ -160,39 +148,6 @@ def steps_of(settings: FinetuneSettings, sequences: int) -> int:
     """Optimiser steps of a full run over so many training sequences."""
     steps = max(math.ceil(settings.epochs * sequences / settings.batch), settings.min_steps, 1)
     return min(steps, settings.max_steps) if settings.max_steps is not None else steps
-
-
-def logits_of(model: Any, kind: str, encoded: encode.Encoded) -> np.ndarray:
-    """Logits of a model in evaluation mode: float32 (S, labels), for tag (W, labels).
-
-    Args:
-        model: a stock classifier with packed attention.
-        kind: of the task.
-        encoded: S sequences with W labelled words.
-    """
-    count = len(encoded.word_positions) if kind == "tag" else len(encoded.lengths)
-    logits = np.zeros((count, model.config.num_labels), dtype=np.float32)
-    device = next(model.parameters()).device
-    with torch.inference_mode(), _precision(device):
-        for index in encode.by_length(encoded.lengths, INFERENCE_TOKENS):
-            batch, rows, words = encode.select(encoded, index)
-            if kind != "tag":
-                logits[index] = heads.sequence_logits(model, batch.to(device)).float().cpu().numpy()
-            elif len(rows):
-                found = heads.token_logits(model, batch.to(device))[torch.from_numpy(rows).to(device)]
-                logits[words] = found.float().cpu().numpy()
-    return logits
-
-
-def _level(model: Any, split: Split, index: np.ndarray, value: float) -> None:
-    """Let a regression head without bias begin at the mean of the scores."""
-    layer, seen = objective.last_layer(model), []
-    hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    device = next(model.parameters()).device
-    with torch.inference_mode(), _precision(device):
-        heads.sequence_logits(model.eval(), encode.select(split.encoded, index)[0].to(device))
-    hook.remove()
-    objective.level(layer, seen[0].float().clone(), value)
 
 
 def _train(
@@ -216,7 +171,7 @@ def _train(
     for step in range(steps):
         set_rates(optimiser, settings, step, learning_rate.linear(step, steps, settings.warmup))
         index = members[encode.order(len(members), step * settings.batch, settings.batch, seed)]
-        loss = _loss(model, split, index, goal)
+        loss = data.head.loss(model, split, index, goal, rng.derive(seed, "finetune-step", step))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         losses.append(loss.item())
@@ -238,30 +193,12 @@ def _train(
     return best
 
 
-def _loss(model: Any, split: Split, index: np.ndarray, goal: Objective) -> Tensor:
-    """Training loss of some sequences."""
-    device = next(model.parameters()).device
-    # Neighbours of equal length share one attention call; the order within a batch changes nothing else.
-    index = index[np.argsort(split.encoded.lengths[index], kind="stable")]
-    batch, rows, words = encode.select(split.encoded, index)
-    batch = batch.to(device)
-    target = torch.from_numpy(split.targets[words if goal.kind == "tag" else index]).to(device)
-
-    def forward() -> Tensor:
-        with _precision(device):
-            if goal.kind == "tag":
-                return heads.token_logits(model, batch)[torch.from_numpy(rows).to(device)].float()
-            return heads.sequence_logits(model, batch).float()
-
-    return rdrop.loss(goal.agreement, goal.kind, forward, lambda logits: objective.loss(goal, logits, target))
-
-
 def _watch(
     model: Any, data: TaskData, goal: Objective, best: _Best, losses: list[float], result: FinetuneResult
 ) -> None:
     """Evaluate on the watched part of dev; remember the weights if they are the best so far."""
     split, kind = data.watched, data.task.kind
-    logits = logits_of(model.eval(), kind, split.encoded)
+    logits = data.head.logits(model.eval(), split.encoded)
     model.train()
     dev_loss = objective.loss(goal, torch.from_numpy(logits), torch.from_numpy(split.targets)).item()
     natural = logits * np.float32(goal.scale) + np.float32(goal.centre) if kind == "regress" else logits
@@ -283,13 +220,8 @@ def _final(model: Any, data: TaskData, name: str) -> tuple[Any, dict[str, float]
     """Output and scores on a whole split; without a model, NaN for scores and "O" for tags."""
     split, task = data.splits[name], data.task
     if model is not None:
-        logits = logits_of(model, task.kind, split.encoded)
+        logits = data.head.logits(model, split.encoded)
     else:
         logits = np.full((len(split.targets), len(task.labels)), np.nan, dtype=np.float32)
     output = objective.output(task.kind, task.labels, logits, split)
     return output, score(task, name, output)
-
-
-def _precision(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 where the GPU's attention kernel wants it; full precision on CPU."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

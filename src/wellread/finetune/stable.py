@@ -76,7 +76,9 @@ def resolve(
     if settings.recipe is not None:
         chosen = standard(size) if settings.recipe == "standard" else stable(kind, examples, size)
         stated = settings.model_fields_set
-        blocked = stated | (set(KEEPING) if stated & set(KEEPING) else set())
+        # What a light-weight method freezes must not be re-initialised, and has no rates.
+        alone = stated & set(KEEPING) or settings.light.method != "full"
+        blocked = stated | (set(KEEPING) if alone else set())
         picked = {key: value for key, value in chosen.items() if key not in blocked}
     changes = {**picked, **({} if size.pretrained else NOT_KEEPING), "recipe": None}
     return settings.model_copy(update=changes), picked

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from wellread.models.build import MODELS, build_config, dropouts, load_config, read_weights, seeded
+from wellread.models.build import (
+    MODELS,
+    build,
+    build_config,
+    dropouts,
+    load,
+    load_config,
+    read_weights,
+    seeded,
+)
 from wellread.models.packed import hidden_states
 from wellread.settings import ModelSettings
 from wellread.tokens.batch import PackedBatch
@@ -60,6 +69,30 @@ def task_model(
     config = _with_labels(load_config(start), kind, labels, dropout)
     with seeded(seed):
         return read_weights(start, head, config)[0]
+
+
+def language_model(
+    start: Path | ModelSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    objective: Literal["mlm", "clm"],
+    dropout: float,
+    seed: int,
+) -> PreTrainedModel:
+    """A stock model with the head of its pre-training.
+
+    Args:
+        start: a checkpoint folder, or the architecture for random weights throughout.
+        tokenizer: of the model.
+        objective: masked or causal.
+        dropout: probability in every place where the layout has a dropout.
+        seed: of random weights.
+
+    Raises:
+        ArtefactError: the folder is missing, unsafe or damaged, or was saved without this head.
+    """
+    if isinstance(start, ModelSettings):
+        return build(start.model_copy(update={"dropout": dropout}), tokenizer, objective, seed)
+    return load(start, objective, **dropouts(load_config(start).model_type, dropout))
 
 
 def sequence_logits(model: Any, batch: PackedBatch) -> Tensor:

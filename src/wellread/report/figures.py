@@ -127,7 +127,8 @@ def _time_unit(variants: list[Variant]) -> tuple[float, str]:
 def learning_curve(
     facts: RunFacts, groups: list[Score], looks: dict[tuple[str, str], Style]
 ) -> Figure | None:
-    """Score against number of labels; None where there is one budget only."""
+    """Score against number of labels; None where there is one budget only (0 stands in the tables alone)."""
+    groups = [one for one in groups if one.labels]
     amounts = sorted({one.labels for one in groups})
     if len(amounts) < 2:
         return None

@@ -195,7 +195,7 @@ def scores(facts: RunFacts, groups: list[Score], looks: Looks) -> dict[str, Any]
     for labels in results.amounts(groups):
         here = results.at(groups, labels)
         marks = results.ranks(here)
-        rows = [_score_row(facts, one, marks.get(one.key, ""), others) for one in here]
+        rows: list[dict[str, Any]] = [_score_row(facts, one, marks.get(one.key, ""), others) for one in here]
         for row, one in zip(rows, here, strict=True):
             row["picture"] = (
                 charts.whisker(one.mean, one.interval, scale, looks[one.key]) if one.mean is not None else ""

@@ -48,7 +48,7 @@ def of_model(folder: Path, task: Task) -> dict[str, Any]:
         if task.kind == "tag":
             inputs: list[Any] = [list(example.tokens) for example in examples]
         else:
-            inputs = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
+            inputs = [_asked(example) for example in examples]
         for _ in predictor.predict(inputs):
             pass
 
@@ -58,3 +58,11 @@ def of_model(folder: Path, task: Task) -> dict[str, Any]:
         "seconds_per_1000": round(seconds, 4),
         "size_bytes": sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
     }
+
+
+def _asked(example: Example) -> Any:
+    """An example as predictions take it."""
+    if example.options:
+        asked = {"text": example.text, "options": list(example.options)}
+        return asked | ({} if example.text_pair is None else {"text_pair": example.text_pair})
+    return example.text if example.text_pair is None else (example.text, example.text_pair)

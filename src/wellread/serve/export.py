@@ -17,6 +17,7 @@ PATTERNS = (
     "*.safetensors",
     "model.safetensors.index.json",
     "tokenizer*.json",
+    "answers.json",
     "special_tokens_map.json",
     "vocab.*",
     "merges.txt",

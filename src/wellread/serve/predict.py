@@ -21,13 +21,15 @@ import numpy as np
 
 from wellread import files
 from wellread.errors import ArtefactError, DataError
-from wellread.finetune import encode, objective
+from wellread.finetune import classifier, encode, objective
+from wellread.finetune.data import HEADS
+from wellread.finetune.head import NOTES, Head
 from wellread.finetune.light import stored
-from wellread.finetune.loop import logits_of
 from wellread.models import build
 from wellread.progress import say
-from wellread.tasks.examples import TOKEN
-from wellread.tasks.task import Kind
+from wellread.settings import AnswerSettings, FinetuneSettings
+from wellread.tasks.examples import TOKEN, check_options
+from wellread.tasks.task import Example, Kind
 from wellread.tokens import tokenizer as tokenizers
 
 CHUNK = 512  # inputs that are held at a time
@@ -47,6 +49,7 @@ class Predictor:
         kind: of the task that it was fine-tuned on, as its configuration tells.
         labels: names of its outputs.
         max_length: longest input in tokens.
+        head: how the model is asked, and how its answer is read.
     """
 
     model: Any
@@ -54,19 +57,26 @@ class Predictor:
     kind: Kind
     labels: tuple[str, ...]
     max_length: int
+    head: Head
 
     @staticmethod
     def load(folder: str | Path) -> Predictor:
         """Load a model folder: safetensors and JSON only, nothing in it is run.
 
         Raises:
-            ArtefactError: no model there, a damaged or unsafe one, or one without a classification head.
+            ArtefactError: no model there, a damaged or unsafe one, or one that has not learnt to give labels.
         """
         folder = Path(folder)
         config = build.load_config(folder)
         if (folder / files.MANIFEST).exists():
             files.check(folder)
         name = (getattr(config, "architectures", None) or [""])[0]
+        length, tokenizer = int(config.max_position_embeddings), tokenizers.load(folder)
+        if name.endswith(("ForMaskedLM", "LMHeadModel", "ForCausalLM")) and (folder / NOTES).exists():
+            labels, head = _answering(folder, tokenizer)
+            model = stored.load(folder, "mlm" if name.endswith("ForMaskedLM") else "clm").eval()
+            length -= stored.positions(folder)
+            return Predictor(model, tokenizer, "classify", labels, length, head)
         if name.endswith("ForTokenClassification"):
             kind: Kind = "tag"
         elif name.endswith("ForSequenceClassification"):
@@ -79,14 +89,15 @@ class Predictor:
             )
         model = stored.load(folder, "tag" if kind == "tag" else "classify").eval()
         labels = tuple(dict(config.id2label or {}).values())
-        longest = int(config.max_position_embeddings) - stored.positions(folder)
-        return Predictor(model, tokenizers.load(folder), kind, labels, longest)
+        length -= stored.positions(folder)
+        return Predictor(model, tokenizer, kind, labels, length, classifier.head(kind, labels, tokenizer))
 
     def predict(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
         """Predict, in order and as the inputs come.
 
         Args:
-            inputs: strings, or pairs of strings, or for a model of tags strings or lists of words.
+            inputs: strings, or pairs of strings, or dictionaries of "text", "options" (a list of strings)
+                and perhaps "text_pair"; for a model of tags strings or lists of words.
 
         Yields:
             For each input a dictionary, by kind of task:
@@ -108,10 +119,8 @@ class Predictor:
             before += len(chunk)
 
     def _sequences(self, chunk: list[Any]) -> Iterator[dict[str, Any]]:
-        first = [value if isinstance(value, str) else value[0] for value in chunk]
-        second = [None if isinstance(value, str) else value[1] for value in chunk]
-        encoded = encode.texts(self.tokenizer, first, second, self.max_length)
-        rows = objective.scores(self.kind, logits_of(self.model, self.kind, encoded))
+        encoded = self.head.encode([_example(value) for value in chunk], self.max_length)
+        rows = objective.scores(self.kind, self.head.logits(self.model, encoded))
         for row, truncated in zip(rows.tolist(), encoded.truncated, strict=True):
             yield {**self._labels(row), **({"truncated": True} if truncated else {})}
 
@@ -132,7 +141,7 @@ class Predictor:
             for matches, value in zip(found, chunk, strict=True)
         ]
         encoded = encode.sentences(self.tokenizer, words, self.max_length)
-        logits = logits_of(self.model, "tag", encoded)
+        logits = self.head.logits(self.model, encoded)
         tags = objective.tags(self.labels, logits, encoded, [len(row) for row in words])
         sure = [np.ones(len(row)) for row in words]  # a word that the model never sees is surely outside
         best = objective.scores("tag", logits).max(axis=1, initial=0.0)
@@ -266,8 +275,36 @@ def _input_of(values: dict[str, Any], where: str) -> Any:
         return values["tokens"]
     if "text" not in values:
         raise DataError("neither `text` nor `tokens`", where=where, fix='write {"text": "..."} on each line')
+    if values.get("options") is not None:
+        return {key: values[key] for key in ("text", "text_pair", "options") if values.get(key) is not None}
     pair = values.get("text_pair")
     return values["text"] if pair is None else (values["text"], pair)
+
+
+def _answering(folder: Path, tokenizer: Any) -> tuple[tuple[str, ...], Head]:
+    """Labels and head of a model that answers in words, from the notes beside it."""
+    notes = files.read_json(folder / NOTES)
+    try:
+        labels = tuple(map(str, notes["labels"]))
+        words = tuple((label, notes["words"][label]) for label in labels)
+        settings = AnswerSettings(
+            template=notes["template"], words=words, normalise=notes.get("normalise", "none")
+        )
+        make = HEADS[notes["head"]]
+    except (KeyError, TypeError, ValueError):
+        raise ArtefactError(
+            "template and words cannot be read",
+            where=str(folder / NOTES),
+            fix="restore the folder from its source",
+        ) from None
+    return labels, make("classify", labels, tokenizer, FinetuneSettings(answer=settings))
+
+
+def _example(value: Any) -> Example:
+    """An input as an example whose label is not known."""
+    if isinstance(value, dict):
+        return Example("", value["text"], "", value.get("text_pair"), options=tuple(value["options"]))
+    return Example("", value, "") if isinstance(value, str) else Example("", value[0], "", value[1])
 
 
 def _check(value: Any, kind: Kind, where: str) -> None:
@@ -278,6 +315,11 @@ def _check(value: Any, kind: Kind, where: str) -> None:
     """
     if isinstance(value, str):
         parts = [value]
+    elif isinstance(value, dict) and kind == "classify":
+        texts = [value.get("text"), value.get("text_pair", "")]
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError("a text is no string", where=where, fix='give "text" as a string')
+        parts = [*map(str, texts), *check_options(value.get("options"), where)]
     elif isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
         parts = list(value)
         if kind != "tag" and len(parts) != 2:

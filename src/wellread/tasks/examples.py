@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from wellread.errors import DataError
 from wellread.tasks.rows import Row
-from wellread.tasks.task import Example, Kind
+from wellread.tasks.task import LETTERS, Example, Kind
 
 # Words and single punctuation marks: the tokens onto which character spans are laid.
 TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -54,13 +54,16 @@ def parse(row: Row, kind: Kind, number: int, split: str, counts: Counter[str]) -
     text = _text(row, "text")
     pair = _text(row, "text_pair") if values.get("text_pair") is not None else None
     label: Any
+    options: tuple[str, ...] = ()
     if kind == "classify":
         label = _label(row, values["label"])
+        if values.get("options") is not None:
+            options = _options(row, values["options"], label)
     elif kind == "multilabel":
         label = _labels(row, values["labels"])
     else:
         label = _score(row, values["score"])
-    return Example(identity, text, label, text_pair=pair, doc=doc)
+    return Example(identity, text, label, text_pair=pair, doc=doc, options=options)
 
 
 def _identity(row: Row, key: str) -> str:
@@ -116,6 +119,36 @@ def _labels(row: Row, value: Any) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise DataError("a label stands twice in `labels`", where=row.where, fix="name each label once")
     return tuple(sorted(names))
+
+
+def _options(row: Row, value: Any, label: str) -> tuple[str, ...]:
+    """The options of a multiple-choice question, whose label is the letter of one of them."""
+    options = check_options(value, row.where)
+    if label not in LETTERS[: len(options)]:
+        raise DataError(
+            f"the label is none of the letters of the {len(options)} options",
+            where=row.where,
+            fix=f'give "{LETTERS[0]}" to "{LETTERS[len(options) - 1]}" as label',
+        )
+    return options
+
+
+def check_options(value: Any, where: str) -> tuple[str, ...]:
+    """Refuse what are no options.
+
+    Raises:
+        DataError: with ``where``, for anything but 2 to 26 texts.
+    """
+    texts = isinstance(value, list) and all(isinstance(part, str) and part.strip() for part in value)
+    if not texts or not 2 <= len(value) <= len(LETTERS):
+        raise DataError(
+            f"`options` is not a list of 2 to {len(LETTERS)} texts",
+            where=where,
+            fix='write "options": ["first", "second"]',
+        )
+    if any(_UNWRITABLE.search(part) for part in value):
+        raise DataError("`options` holds a NUL or half a surrogate pair", where=where, fix="repair the text")
+    return tuple(value)
 
 
 def _score(row: Row, value: Any) -> float:

@@ -125,6 +125,8 @@ def example_json(example: Example, kind: Kind) -> bytes:
         values["text"] = example.text
         if example.text_pair is not None:
             values["text_pair"] = example.text_pair
+        if example.options:
+            values["options"] = list(example.options)
         key = {"classify": "label", "multilabel": "labels", "regress": "score"}[kind]
         values[key] = example.label
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -4,6 +4,7 @@ A task folder holds ``task.toml`` (name, kind, labels, metric, source, licence) 
 ``dev.jsonl``, ``test.jsonl`` with one example a line:
 
     classify    {"id": ..., "doc": ..., "text": ..., "text_pair": ..., "label": "RESULTS"}
+          or    {"id": ..., "doc": ..., "text": ..., "options": ["penicillin", ...], "label": "A"}
     multilabel  {"id": ..., "doc": ..., "text": ..., "labels": ["a", "b"]}
     regress     {"id": ..., "doc": ..., "text": ..., "text_pair": ..., "score": 2.5}
     tag         {"id": ..., "doc": ..., "tokens": ["BRCA1", ...], "tags": ["B-Gene", ...]}
@@ -14,11 +15,13 @@ A task folder holds ``task.toml`` (name, kind, labels, metric, source, licence) 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["classify", "multilabel", "regress", "tag"]
 SPLITS = ("train", "dev", "test")
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Example:
         tokens: the words of a ``tag`` example, else ().
         doc: id of the document behind it ("pmid:123" style), "" if not known; used for the leakage check
             and for scores by document.
+        options: the choices of a multiple-choice question, which the labels "A", "B", ... number; else ().
     """
 
     id: str
@@ -42,6 +46,12 @@ class Example:
     text_pair: str | None = None
     tokens: tuple[str, ...] = ()
     doc: str = ""
+    options: tuple[str, ...] = ()
+
+
+def list_options(options: Sequence[str], letters: Sequence[str] = LETTERS) -> str:
+    """The options of a question a line, each after its letter."""
+    return "\n".join(f"- {letter}: {option}" for letter, option in zip(letters, options, strict=False))
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,9 @@ def run_rivals(
     is not defined for the kind of task is left out, and said so.
     """
     means = means or Means()
-    units = [(name, budget, seed) for name in _suiting(task, names) for budget in budgets for seed in seeds]
+    # Without labels (budget 0) there is nothing that a rival could learn from.
+    some = [budget for budget in budgets if budget != 0]
+    units = [(name, budget, seed) for name in _suiting(task, names) for budget in some for seed in seeds]
     (folder / "units").mkdir(parents=True, exist_ok=True)
     done: tuple[Any, _Made | None] = (None, None)
     with Progress(f"rivals {task.name}", len(units), "units", quiet=quiet) as progress:
@@ -110,8 +112,13 @@ def run_rivals(
                 if done[1] is None or wanted != done[0]:
                     done = wanted, _make(task, name, train, means, seed)
                 assert done[1] is not None
-                told: dict[str, Any] = {"task": task.name, "model": name, "start": "rival"}
-                told |= {"budget": budget, "seed": seed}
+                told: dict[str, Any] = {
+                    "task": task.name,
+                    "model": name,
+                    "start": "rival",
+                    "budget": budget,
+                    "seed": seed,
+                }
                 told |= {"labels": len(train), "steps": 0, "best_step": 0, "history": []}
                 with files.new_folder(final) as partial:
                     write_unit(task, told | {"setting": done[1].setting}, done[1].outputs, partial)

@@ -1,0 +1,50 @@
+"""Requests and what is read from answers."""
+
+import pytest
+
+from wellread.augment import ask
+from wellread.errors import DataError
+from wellread.tasks.task import Example
+
+SOURCE = Example("7", "Does {label} aspirin reduce pain?", "yes", text_pair="One two three four.", doc="d")
+
+
+def test_requests_name_their_source_and_show_its_context():
+    made = list(ask.requests([SOURCE], ("rewrite", "new"), 2, 3))
+    assert [one.id for one in made] == ["7-rewrite-0", "7-rewrite-1", "7-new-0", "7-new-1"]
+    assert "Question: Does {label} aspirin reduce pain?" in made[0].prompt
+    assert "One two three" not in made[0].prompt
+    assert "One two three\n" in made[2].prompt
+    assert "four" not in made[2].prompt
+    assert 'answers with "yes"' in made[2].prompt
+    assert all(one.source is SOURCE for one in made)
+
+
+def test_a_new_question_needs_a_context():
+    with pytest.raises(DataError, match="needs a context"):
+        list(ask.requests([Example("1", "Is it?", "no")], ("new",), 1, 9))
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("Is pain lowered by aspirin?", "Is pain lowered by aspirin?"),
+        ('\n "Is pain lowered by aspirin?" \nYes.', "Is pain lowered by aspirin?"),
+        ("Question in other words: Is pain lowered by aspirin ? It is", "Is pain lowered by aspirin?"),
+        ("Here is the rewritten question: Is pain lowered by it?", "Is pain lowered by it?"),
+        ("1. Is pain lowered by aspirin?", "Is pain lowered by aspirin?"),
+        ("Aspirin lowers pain in most people.", None),
+        ("Is it so?", None),
+        ("word " * 40 + "?", None),
+        ("", None),
+        ("\n\n", None),
+    ],
+)
+def test_questions_are_found_or_refused(answer, found):
+    assert ask.question(answer, "Does aspirin reduce pain?") == found
+
+
+def test_statements_stay_statements():
+    assert (
+        ask.question("Pain is lowered by aspirin.", "Aspirin reduces pain.") == "Pain is lowered by aspirin."
+    )
