@@ -321,8 +321,8 @@ def doctor(as_json: Json = False) -> None:
 @data.command("list")
 def data_list(as_json: Json = False) -> None:
     """List the corpora and models that Wellread knows, and whether they are here."""
+    from wellread import known_models as models
     from wellread.corpus import registry
-    from wellread.models import known as models
 
     known = [*registry.list_known(), *models.list_known()]
     if as_json:
@@ -350,8 +350,8 @@ def data_get(
         print(get_general_vocabulary(source, quiet))
         say("Next: reports compare your tokenizer with it.")
         return
+    from wellread import known_models as known
     from wellread.corpus import registry
-    from wellread.models import known
 
     if name in known.KNOWN:
         print(known.get(name, source, quiet))

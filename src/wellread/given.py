@@ -18,8 +18,8 @@ def checkpoint(path: Path) -> Path:
     Raises:
         ArtefactError: no model there, or none that can be read.
     """
+    from wellread import known_models as known
     from wellread.api import open_run
-    from wellread.models import known
     from wellread.models.build import load_config
     from wellread.tokens import tokenizer
 

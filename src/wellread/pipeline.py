@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from wellread import known_models as known
 from wellread.evaluate.rivals import ON_ENCODER, ON_VECTORS
-from wellread.models import known
 from wellread.recipe import Recipe
 from wellread.settings import ModelSettings, TokenizerSettings
 from wellread.stages import Stage, stage_folder

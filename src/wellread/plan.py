@@ -127,7 +127,8 @@ def _text(
 
 def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     """Whether the checkpoints that the recipe names are here, and fit."""
-    from wellread.models import build, known
+    from wellread import known_models as known
+    from wellread.models import build
     from wellread.pretrain.parts import check_start
 
     named = {f"checkpoints.{one.name}.start": one.start for one in settings.checkpoints}

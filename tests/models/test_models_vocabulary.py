@@ -118,6 +118,8 @@ def test_words_are_chosen_by_the_pieces_they_save() -> None:
     words = Counter({"hepatitis": 5, "liver": 100, "cardiology": 5, "hepatitiss": 3, "b-a": 50, "livers": 1})
     chosen = vocabulary.words_to_add(word_piece(OLD), words, 9, 2)
     assert chosen == ["hepatitiss", "cardiology", "hepatitis"]  # 3 x 2 pieces saved, then 5 each by name
+    unread = Counter({"zürich": 2, "hepatitis": 9})
+    assert vocabulary.words_to_add(word_piece(OLD), unread, 2, 1) == ["zürich", "hepatitis"]  # 2 x 5, 9 x 1
     assert vocabulary.words_to_add(word_piece(OLD), words, 1, 2) == ["hepatitiss"]
 
 

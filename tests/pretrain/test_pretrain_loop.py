@@ -4,7 +4,6 @@ import math
 import pytest
 import safetensors.torch
 import torch
-from conftest import tiny_model, tiny_settings
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -187,14 +186,14 @@ def test_going_on_from_a_checkpoint_folder(language, tmp_path):
     assert lines(tmp_path / "second" / "validation.jsonl")[0]["loss"] == first
 
 
-def test_a_checkpoint_without_a_head_gets_one(language, tmp_path):
+def test_a_checkpoint_without_a_head_gets_one(language, tiny, tmp_path):
     language.pretrain(tmp_path / "first", {"layout": "bert"}, tokens=600)
     loaded = tokenizers.load(tmp_path / "first" / "model")
     bare = build.load(tmp_path / "first" / "model", None)
     (tmp_path / "bare").mkdir()
     build.save(bare, loaded, tmp_path / "bare")
-    settings = tiny_model(layout="bert", start=str(tmp_path / "bare"))
-    models = [make_model(settings, tiny_settings(), loaded, seed) for seed in (0, 0, 1)]
+    settings = tiny[0].model_copy(update={"layout": "bert", "start": str(tmp_path / "bare")})
+    models = [make_model(settings, tiny[1], loaded, seed) for seed in (0, 0, 1)]
     encoder = bare.state_dict()
     for model in models:
         assert all(torch.equal(tensor, encoder[name]) for name, tensor in model.bert.state_dict().items())
@@ -204,10 +203,10 @@ def test_a_checkpoint_without_a_head_gets_one(language, tmp_path):
     torn = {name: tensor for name, tensor in encoder.items() if "layer.1.output.dense.weight" not in name}
     safetensors.torch.save_file(torn, tmp_path / "bare" / "model.safetensors", {"format": "pt"})
     with pytest.raises(ArtefactError, match="1 weight.s. are missing"):
-        make_model(settings, tiny_settings(), loaded, 0)
+        make_model(settings, tiny[1], loaded, 0)
 
 
-def test_another_vocabulary_is_refused_or_carried(language, tmp_path):
+def test_another_vocabulary_is_refused_or_carried(language, tiny, tmp_path):
     """Also a smaller one, whose numbers would be taken for those of other pieces."""
     language.pretrain(tmp_path / "first", {"layout": "bert"}, tokens=600)
     start = tmp_path / "first" / "model"
@@ -216,11 +215,11 @@ def test_another_vocabulary_is_refused_or_carried(language, tmp_path):
         ["bar ban bast mir mist"], wanted, tmp_path / "other", causal=False, max_length=64, quiet=True
     )
     assert len(other) < len(tokenizers.load(start))
+    same = tiny[0].model_copy(update={"layout": "bert", "start": str(start)})
     with pytest.raises(ArtefactError, match="another tokenizer") as caught:
-        make_model(tiny_model(layout="bert", start=str(start)), tiny_settings(), other, 0)
+        make_model(same, tiny[1], other, 0)
     assert caught.value.where == "model.start" and "start_vocabulary" in caught.value.fix
-    carrying = tiny_model(layout="bert", start=str(start), start_vocabulary="mean")
-    model = make_model(carrying, tiny_settings(), other, 0)
+    model = make_model(same.model_copy(update={"start_vocabulary": "mean"}), tiny[1], other, 0)
     assert model.config.vocab_size == len(other)
     assert model.get_input_embeddings().weight.shape[0] == len(other)
 

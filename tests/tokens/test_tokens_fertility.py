@@ -11,8 +11,8 @@ from made_up import made_up_texts
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from wellread import files, wheels
+from wellread import known_models as known
 from wellread.errors import DataError, UserError
-from wellread.models import known
 from wellread.tokens import fertility
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from wellread import given
+from wellread import known_models as known
 from wellread.benchmark import suite as suites
 from wellread.benchmark.suite import Suite
 from wellread.errors import UserError
 from wellread.evaluate.rivals import NAMES, ON_ENCODER, ON_VECTORS
-from wellread.models import known
 from wellread.pipeline import cores
 from wellread.recipe import merge
 from wellread.settings import FinetuneSettings

@@ -37,8 +37,11 @@ def words_to_add(tokenizer: Any, words: Counter[str], count: int, least: int) ->
     engine = tokenizer.backend_tokenizer
     engine.no_truncation()
     engine.no_padding()
-    cut = engine.encode_batch(common, add_special_tokens=False)
-    saved = {word: words[word] * (len(pieces.ids) - 1) for word, pieces in zip(common, cut, strict=True)}
+    saved = {}
+    for word, cut in zip(common, engine.encode_batch(common, add_special_tokens=False), strict=True):
+        # A word that cannot be read costs as much as one that is spelt.
+        pieces = len(word) if tokenizer.unk_token_id in cut.ids else len(cut.ids)
+        saved[word] = words[word] * (pieces - 1)
     ranked = sorted((word for word in common if saved[word]), key=lambda word: (-saved[word], word))
     return ranked[:count]
 

@@ -31,6 +31,9 @@ class Cost:
     size_bytes: int | None
 
 
+UNKNOWN = Cost(None, None, None, None)
+
+
 def cost(facts: RunFacts, score: Score) -> Cost:
     """What the runs behind a score cost."""
     found = [

@@ -197,12 +197,11 @@ def scores(facts: RunFacts, groups: list[Score], looks: Looks) -> dict[str, Any]
         marks = results.ranks(here)
         rows: list[dict[str, Any]] = [_score_row(facts, one, marks.get(one.key, ""), others) for one in here]
         for row, one in zip(rows, here, strict=True):
-            row["costs"] = inference.cells(facts, one)
             row["picture"] = (
                 charts.whisker(one.mean, one.interval, scale, looks[one.key]) if one.mean is not None else ""
             )
         blocks.append({"labels": labels, "rows": rows})
-    measured = any(set(row["costs"]) != {"–"} for block in blocks for row in block["rows"])
+    measured = any(inference.cost(facts, one) != inference.UNKNOWN for one in groups)
     return {
         "others": [numbers.metric_name(name) for name in others],
         "costs": inference.COLUMNS if measured else (),
@@ -223,6 +222,7 @@ def _score_row(facts: RunFacts, one: Score, mark: str, others: list[str]) -> dic
         "seeds": len(one.seeds),
         "failed": one.failed,
         "mark": mark,
+        "costs": inference.cells(facts, one),
         "others": [numbers.score(one.metrics.get(name), name) for name in others],
     }
 

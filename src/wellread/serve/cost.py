@@ -56,7 +56,7 @@ def of_model(folder: Path, task: Task) -> dict[str, Any]:
         seconds = seconds_per_1000(predict, task.splits["test"], on_gpu=predictor.model.device.type == "cuda")
     return {
         "seconds_per_1000": round(seconds, 4),
-        "size_bytes": sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        "size_bytes": sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
     }
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wellread import files, wheels
+from wellread import known_models as known
 from wellread.corpus.registry import home
-from wellread.models import known
 from wellread.tokens.tokenizer import load
 
 if TYPE_CHECKING:

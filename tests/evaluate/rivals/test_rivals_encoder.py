@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from wellread import known_models as known
 from wellread.evaluate.rivals import encoder as encoders
 from wellread.evaluate.rivals.encoder import Encoder
 from wellread.evaluate.rivals.run import Means
-from wellread.models import known
 
 TEXTS = ["word1 alpha", "beta word2 word3 word30 gamma unseenthing", "x", "grape " * 300]
 

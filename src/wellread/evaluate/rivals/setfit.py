@@ -73,7 +73,8 @@ def pairs(
         for others, cosine in ((same_others, 1.0), (np.flatnonzero(~same), 0.0)):
             if len(others):
                 pick = rng.derive(seed, "setfit-pairs", draw, int(cosine)) % len(others)
-                left, right = [*left, place], [*right, int(others[pick])]
+                left.append(place)
+                right.append(int(others[pick]))
                 wanted.append(cosine)
     return (
         [_text(example) for example in train],

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from wellread import files, given, wheels
+from wellread import known_models as known
 from wellread.errors import ArtefactError, DataError
-from wellread.models import known
 
 
 @pytest.fixture
