@@ -5,9 +5,12 @@ import pytest
 import torch
 import toy
 
+from wellread import files
 from wellread.errors import RecipeError
-from wellread.finetune import data, likelihood, loop
-from wellread.models import packed
+from wellread.finetune import data, grid, likelihood, loop
+from wellread.models import build, packed
+from wellread.serve.predict import Predictor
+from wellread.tasks.read import write_task
 from wellread.tokens.batch import pack
 
 # One token, several tokens, and several that begin like others.
@@ -195,3 +198,32 @@ def test_vectors_between_input_and_answer_are_read_like_tokens(layout, bpe):
     loss = soft.loss(model, split, np.arange(10), soft.fit(model, split, np.arange(10), False), 0)
     loss.backward()
     assert vectors.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_soft_prompt_before_the_answer_is_trained_saved_and_predicts_the_same(layout, bpe, tmp_path):
+    """As MediSwift: only the prompt learns, and it stands between the text and the answer."""
+    task = toy.task("classify", 16, 8)
+    write_task(task, tmp_path / "task")
+    bpe.save_pretrained(tmp_path / "tokenizer")
+    build.save(build.build(toy.model(layout), bpe, "clm", 0), bpe, tmp_path / "start")
+    chosen = settings(
+        light={"method": "prompt", "place": "after", "vectors": 3}, seeds=(0,), min_steps=4, max_steps=4
+    )
+    grid.run(
+        *(tmp_path / "task", tmp_path / "start", tmp_path / "tokenizer", chosen, ("all",), tmp_path / "out"),
+        task_name="task",
+        model_name="main",
+        start_name="pretrained",
+        quiet=True,
+    )
+    unit = tmp_path / "out/units/pretrained-all-0"
+    result = files.read_json(unit / "result.json")
+    assert result["trainable_parameters"] == 3 * toy.model(layout).hidden
+    predictor = Predictor.load(tmp_path / "out/model")
+    answers = list(predictor.predict([example.text for example in task.splits["dev"]]))
+    found = [[answer["probabilities"][label] for label in task.labels] for answer in answers]
+    assert np.allclose(found, np.load(unit / "dev_scores.npy"), atol=1e-5)
+    predictor.model.light.vectors.data.normal_(0, 5)
+    other = next(iter(predictor.predict([task.splits["dev"][0].text])))["probabilities"]
+    assert not np.allclose([other[label] for label in task.labels], found[0], rtol=1e-2, atol=0)

@@ -12,17 +12,26 @@ from wellread import rng
 from wellread.errors import RecipeError
 from wellread.finetune import answer_mask, classifier, likelihood, objective
 from wellread.finetune.head import Head
+from wellread.finetune.light import prompts
 from wellread.finetune.objective import Split
 from wellread.settings import Budget, FinetuneSettings
-from wellread.tasks.task import Example, Task
+from wellread.tasks.task import Example, Kind, Task
 
 # While a run is under way, dev is a fixed sample of this size: the moments of one run differ little from each
 # other on the same examples, and ten evaluations of more would cost more than training on a small budget.
 WATCHED = 500
+
+
+def _likelihood(kind: Kind, labels: tuple[str, ...], tokenizer: Any, settings: FinetuneSettings) -> Head:
+    """As MediSwift, a soft prompt that comes after the text stands before the answer."""
+    between = settings.light.method == "prompt" and settings.light.place == "after"
+    return likelihood.head(kind, labels, tokenizer, settings, read=prompts.read if between else None)
+
+
 HEADS: dict[str, Callable[..., Head]] = {
     "classifier": classifier.head,
     "mlm": answer_mask.head,
-    "lm": likelihood.head,
+    "lm": _likelihood,
 }
 # The layouts whose pre-training left a head that answers in words.
 LAYOUTS = {"mlm": ("modernbert", "bert"), "lm": ("llama", "gpt2")}

@@ -297,7 +297,8 @@ def _answering(folder: Path, tokenizer: Any) -> tuple[tuple[str, ...], Head]:
             where=str(folder / NOTES),
             fix="restore the folder from its source",
         ) from None
-    return labels, make("classify", labels, tokenizer, FinetuneSettings(answer=settings))
+    given = FinetuneSettings(answer=settings, light=stored.settings_of(folder))
+    return labels, make("classify", labels, tokenizer, given)
 
 
 def _example(value: Any) -> Example:

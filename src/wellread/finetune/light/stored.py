@@ -85,9 +85,14 @@ def load(folder: Path, head: build.Head) -> Any:
 
 def positions(folder: Path) -> int:
     """Positions that the method takes from the model's longest input."""
+    return methods.added_tokens(settings_of(folder))
+
+
+def settings_of(folder: Path) -> LightSettings:
+    """The method that a model folder was trained with; "full" for a stock checkpoint."""
     if not is_light(folder):
-        return 0
-    return methods.added_tokens(LightSettings.model_validate(files.read_json(folder / FACTS)["settings"]))
+        return LightSettings()
+    return LightSettings.model_validate(files.read_json(folder / FACTS)["settings"])
 
 
 def _hash(folder: Path) -> str:
