@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wellread import files
 from wellread.evaluate.metrics import score
-from wellread.evaluate.rivals import majority
+from wellread.evaluate.rivals.majority import majority
 from wellread.finetune.stable import Size
 from wellread.tasks.task import Task
 

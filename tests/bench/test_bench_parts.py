@@ -143,7 +143,7 @@ def test_memory_is_that_of_a_fresh_process(tiny_options, tiny_data):
     block = np.ones(75_000_000)  # 600 MB here, which are no business of the process that is measured
     mine = memory.peak_bytes()
     assert before <= mine and mine > block.nbytes
-    held = memory._measured(tiny_options, tiny_data, 512, ("block8", 0.75), 1)
+    held = memory._measured(tiny_options, tiny_data, 512, ("block8", 0.75), False, 1)
     assert 0 < held["training"] < held["process"] < mine
     assert held["zeros"] == pytest.approx(0.75, abs=0.02)
 
@@ -151,4 +151,4 @@ def test_memory_is_that_of_a_fresh_process(tiny_options, tiny_data):
 def test_a_measuring_process_that_dies_is_an_error(tiny_options, tiny_data, tmp_path):
     nothing = dataclasses.replace(tiny_data, tokens=tmp_path)
     with pytest.raises(UserError, match="memory"):
-        memory._measured(tiny_options, nothing, 512, ("block8", 0.75), 1)
+        memory._measured(tiny_options, nothing, 512, ("block8", 0.75), False, 1)

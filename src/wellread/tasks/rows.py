@@ -65,7 +65,7 @@ def split_files(folder: Path) -> dict[str, Path]:
         return {"train": folder}
     if not folder.is_dir():
         raise DataError(
-            "no such file or folder", where=str(folder), fix="give a folder with train.jsonl (or .csv, .tsv)"
+            "no such folder or file", where=str(folder), fix="give a folder with train.jsonl (or .csv, .tsv)"
         )
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
