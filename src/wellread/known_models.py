@@ -41,11 +41,11 @@ VOCABULARY = _parcel("general-vocabulary", "tokenizer.json")
 KNOWN = {MINILM: _parcel(MINILM, *_HASHES)}
 WHAT = {MINILM: "General sentence encoder all-MiniLM-L6-v2: 6 x 384, BERT layout, 22.7M parameters."}
 BYTES = {MINILM: 91_000_000}
-# Ours, not the package's: it asks for no token types, which packed batches do not have, so that a model
-# serves what it was trained on; and it takes tokenizer.json as it is.
+# Ours, not the package's: it has tokenizer.json taken as it is, and has models told which text of a pair a
+# token belongs to, as BERT's are.
 TOKENIZER_CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast",
-    "model_input_names": ["input_ids", "attention_mask"],
+    "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
     "model_max_length": 512,
     "clean_up_tokenization_spaces": False,
     "pad_token": "[PAD]",
