@@ -16,7 +16,7 @@ def test_requests_name_their_source_and_show_its_context():
     assert "One two three" not in made[0].prompt
     assert "One two three\n" in made[2].prompt
     assert "four" not in made[2].prompt
-    assert 'answers with "yes"' in made[2].prompt
+    assert made[2].lead == 'Another question, with the answer "yes":'
     assert all(one.source is SOURCE for one in made)
 
 
@@ -42,6 +42,13 @@ def test_a_new_question_needs_a_context():
 )
 def test_questions_are_found_or_refused(answer, found):
     assert ask.question(answer, "Does aspirin reduce pain?") == found
+
+
+def test_what_is_answered_with_yes_or_no_begins_with_no_question_word():
+    source = "Does aspirin reduce pain?"
+    assert ask.question("What is the effect of aspirin?", source) == "What is the effect of aspirin?"
+    assert ask.question("What is the effect of aspirin?", source, closed=True) is None
+    assert ask.question("Whatever the dose, is it safe?", source, closed=True) is not None
 
 
 def test_statements_stay_statements():

@@ -48,7 +48,7 @@ def writer(tmp_path_factory):
 
 
 def answer(prompts, seed):
-    return [f"Is {zlib.crc32(p.encode())} {seed % 10**9} help for people who suffer?" for p in prompts]
+    return [f"Is {zlib.crc32(repr(p).encode())} {seed % 10**9} help for people who suffer?" for p in prompts]
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_every_arm_is_a_task_whose_dev_and_test_are_the_original_s(writer, scrip
 
 def test_the_generator_sees_no_text_of_dev_or_test(writer, scripted, tmp_path):
     augment(questions(), writer, tmp_path / "out", AugmentSettings(), quiet=True)
-    shown = "\n".join(prompt for call in scripted for prompt in call)
+    shown = "\n".join(prompt for call in scripted for prompt, _ in call)
     assert "train study" in shown
     assert "dev" not in shown
     assert "test study" not in shown
@@ -146,12 +146,16 @@ def test_only_classification_is_augmented(writer, tmp_path):
 def test_a_real_generator_writes_the_same_for_the_same_seed(writer):
     loaded = generator.load(generator.prepare(writer, Path("unused")))
     sampling = Sampling(max_new_tokens=6)
-    first = generator.complete(loaded, ["aspirin in", "the dose of the study"], sampling, 1)
+    first = generator.complete(loaded, [("aspirin in", "x"), ("the dose of the study", "")], sampling, 1)
     assert len(first) == 2
     assert all(first)
-    assert generator.complete(loaded, ["aspirin in", "the dose of the study"], sampling, 1) == first
-    assert generator.complete(loaded, ["aspirin in", "the dose of the study"], sampling, 2) != first
-    assert generator.complete(loaded, ["the dose " * 900], sampling, 1)  # longer than the model
+    assert (
+        generator.complete(loaded, [("aspirin in", "x"), ("the dose of the study", "")], sampling, 1) == first
+    )
+    assert (
+        generator.complete(loaded, [("aspirin in", "x"), ("the dose of the study", "")], sampling, 2) != first
+    )
+    assert generator.complete(loaded, [("the dose " * 900, "x")], sampling, 1)  # longer than the model
 
 
 def test_chat_models_are_asked_in_their_template(writer):
@@ -160,8 +164,8 @@ def test_chat_models_are_asked_in_their_template(writer):
     seen = []
     whole = loaded.model.generate
     loaded.model.generate = lambda **given: seen.append(given["input_ids"]) or whole(**given)
-    generator.complete(loaded, ["aspirin"], Sampling(max_new_tokens=2), 0)
-    assert loaded.tokenizer.decode(seen[0][0]) == "<bos>aspirin<eos>"
+    generator.complete(loaded, [("aspirin", " dose")], Sampling(max_new_tokens=2), 0)
+    assert loaded.tokenizer.decode(seen[0][0]) == "<bos>aspirin<eos> dose"
 
 
 def test_what_is_no_generator_is_refused(writer, tmp_path):

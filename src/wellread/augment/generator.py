@@ -28,8 +28,8 @@ class Sampling:
     """
 
     max_new_tokens: int = 48
-    temperature: float = 0.8
-    top_p: float = 0.95
+    temperature: float = 0.7
+    top_p: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,15 @@ def load(folder: Path) -> Generator:
     return Generator(build.load(folder, "clm").eval().to(device), tokenizer)
 
 
-def complete(generator: Generator, prompts: Sequence[str], sampling: Sampling, seed: int) -> list[str]:
+def complete(
+    generator: Generator, prompts: Sequence[tuple[str, str]], sampling: Sampling, seed: int
+) -> list[str]:
     """Answers to some prompts, a pure function of the arguments (on one machine with so many threads).
 
     Args:
         generator: put to chat where its tokenizer has a template for that.
-        prompts: read side by side, so each answer depends on its neighbours in the last bits.
+        prompts: each with the beginning of its answer; read side by side, so each answer depends on its
+            neighbours in the last bits.
         sampling: how.
         seed: of the draws.
     """
@@ -104,12 +107,11 @@ def complete(generator: Generator, prompts: Sequence[str], sampling: Sampling, s
     from wellread.models.build import seeded
 
     tokenizer, model = generator.tokenizer, generator.model
-    texts = list(prompts)
+    texts = [f"{prompt}\n{lead}" for prompt, lead in prompts]
     if tokenizer.chat_template is not None:
-        turns = [[{"role": "user", "content": text}] for text in texts]
-        texts = [
-            tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False) for turn in turns
-        ]
+        turns = [[{"role": "user", "content": prompt}] for prompt, _ in prompts]
+        begun = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        texts = [text + lead for text, (_, lead) in zip(begun, prompts, strict=True)]
     room = int(model.config.max_position_embeddings) - sampling.max_new_tokens
     # The template has the special tokens in it; a plain prompt must not be closed by one.
     rows = [tokenizer(text, add_special_tokens=False)["input_ids"][-room:] for text in texts]

@@ -118,11 +118,11 @@ def _arms(
     task: Task, requests: Sequence[Request], answers: Sequence[str], settings: AugmentSettings
 ) -> tuple[dict[str, list[Example]], dict[str, Any]]:
     """Training examples of every arm, the originals first, and the counts."""
-    train = task.splits["train"]
+    train, closed = task.splits["train"], {"yes", "no"} <= set(task.labels)
     made: list[Example] = []
     ways: dict[str, Counter[str]] = {way: Counter() for way in settings.ways}
     for request, answer in zip(requests, answers, strict=True):
-        text = ask.question(answer, request.source.text)
+        text = ask.question(answer, request.source.text, closed=closed)
         ways[request.way]["asked for"] += 1
         if text is None:
             ways[request.way]["without a question"] += 1
@@ -172,7 +172,9 @@ def _generate(
         for first in range(len(answers), len(requests), settings.batch):
             batch = requests[first : first + settings.batch]
             seed = rng.derive(settings.seed, "augment", first)
-            texts = generator.complete(writer, [request.prompt for request in batch], settings.sampling, seed)
+            texts = generator.complete(
+                writer, [(request.prompt, request.lead) for request in batch], settings.sampling, seed
+            )
             lines = [
                 json.dumps({"id": request.id, "text": text}, ensure_ascii=False) + "\n"
                 for request, text in zip(batch, texts, strict=True)
@@ -218,6 +220,6 @@ def _inputs(requests: Sequence[Request], folder: Path, settings: AugmentSettings
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name != files.MANIFEST
     }
-    asked = [[request.id, request.prompt] for request in requests]
+    asked = [[request.id, request.prompt, request.lead] for request in requests]
     facts = [asked, weights, settings.batch, settings.seed, asdict(settings.sampling)]
     return files.sha256_bytes(files.canonical_json(facts))
