@@ -51,6 +51,21 @@ def test_what_is_answered_with_yes_or_no_begins_with_no_question_word():
     assert ask.question("Whatever the dose, is it safe?", source, closed=True) is not None
 
 
+def test_copies_of_the_worked_example_are_seen():
+    request = next(ask.requests([SOURCE], ("new",), 1, 9))
+    hip = "Does early mobilisation after hip surgery increase the risk of dementia and aphasia?"
+    assert ask.copies_example(hip, request)
+    assert ask.copies_example("Does early mobilisation after hip surgery shorten the stay?", request)
+    assert not ask.copies_example("Is pain lowered by aspirin?", request)
+    assert not ask.copies_example("Why so?", request)
+    own = Example(
+        "8", "Is hip surgery safe?", "yes", text_pair="We saw early mobilisation after hip surgery."
+    )
+    assert not ask.copies_example(
+        "Is early mobilisation after hip surgery safe for the old?", next(ask.requests([own], ("new",), 1, 9))
+    )
+
+
 def test_statements_stay_statements():
     assert (
         ask.question("Pain is lowered by aspirin.", "Aspirin reduces pain.") == "Pain is lowered by aspirin."

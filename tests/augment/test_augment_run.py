@@ -146,15 +146,12 @@ def test_only_classification_is_augmented(writer, tmp_path):
 def test_a_real_generator_writes_the_same_for_the_same_seed(writer):
     loaded = generator.load(generator.prepare(writer, Path("unused")))
     sampling = Sampling(max_new_tokens=6)
-    first = generator.complete(loaded, [("aspirin in", "x"), ("the dose of the study", "")], sampling, 1)
+    asked = [("aspirin in", "x"), ("the dose of the study", "")]
+    first = generator.complete(loaded, asked, sampling, 1)
     assert len(first) == 2
     assert all(first)
-    assert (
-        generator.complete(loaded, [("aspirin in", "x"), ("the dose of the study", "")], sampling, 1) == first
-    )
-    assert (
-        generator.complete(loaded, [("aspirin in", "x"), ("the dose of the study", "")], sampling, 2) != first
-    )
+    assert generator.complete(loaded, asked, sampling, 1) == first
+    assert generator.complete(loaded, asked, sampling, 2) != first
     assert generator.complete(loaded, [("the dose " * 900, "x")], sampling, 1)  # longer than the model
 
 

@@ -126,6 +126,8 @@ def _arms(
         ways[request.way]["asked for"] += 1
         if text is None:
             ways[request.way]["without a question"] += 1
+        elif ask.copies_example(text, request):
+            ways[request.way]["copies of the worked example"] += 1
         else:
             made.append(replace(request.source, id=request.id, text=text))
     way_of = {request.id: request.way for request in requests}
@@ -172,9 +174,8 @@ def _generate(
         for first in range(len(answers), len(requests), settings.batch):
             batch = requests[first : first + settings.batch]
             seed = rng.derive(settings.seed, "augment", first)
-            texts = generator.complete(
-                writer, [(request.prompt, request.lead) for request in batch], settings.sampling, seed
-            )
+            prompts = [(request.prompt, request.lead) for request in batch]
+            texts = generator.complete(writer, prompts, settings.sampling, seed)
             lines = [
                 json.dumps({"id": request.id, "text": text}, ensure_ascii=False) + "\n"
                 for request, text in zip(batch, texts, strict=True)
