@@ -8,21 +8,13 @@ import toy
 
 from wellread.compress.subject import load_model, logits, open_subject, scores
 from wellread.errors import ArtefactError
-from wellread.finetune.data import prepare
-from wellread.finetune.loop import finetune, tune
-from wellread.models import build, packed
+from wellread.finetune.loop import tune
+from wellread.models import packed
 
 
-@pytest.fixture(scope="module", params=["classify", "regress", "tag"])
-def tuned(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    tokenizer = toy.make_tokenizer(folder / "tokenizer")
-    task = toy.task(request.param)
-    settings = toy.settings(min_steps=20, epochs=1)
-    data = prepare(task, task.splits["train"], tokenizer, 64, settings)
-    result = finetune(data, task.splits["train"], toy.model("bert"), tokenizer, settings, 0)
-    build.save(result.model, tokenizer, folder / "model")
-    return folder / "model", task, settings, result
+@pytest.fixture(params=["classify", "regress", "tag"])
+def tuned(request, fine_tuned):
+    return fine_tuned(request.param, "bert")
 
 
 def test_scores_are_those_of_fine_tuning(tuned):
