@@ -100,7 +100,7 @@ def remove_layers(model: Any, kept: list[int]) -> Any:
 
 
 def remove_neurons(model: Any, kept: list[Tensor]) -> Any:
-    """A stock model whose layer i has the feed-forward neurons ``kept[i]``, int64 of the same number in all."""
+    """A stock model whose layer i has the neurons ``kept[i]``, int64 of the same number in all."""
     makers, halves, taker = INNER[model.config.model_type]
     state, total = model.state_dict(), inner_width(model.config)
     for layer, neurons in enumerate(kept):
@@ -152,8 +152,8 @@ def _check(config: Any, settings: StructuredSettings) -> None:
         )
     if settings.heads and config.model_type != "llama":
         raise RecipeError(
-            f"a {config.model_type} configuration ties the heads to the width (heads x size = hidden), so none "
-            "can be taken out of a stock model",
+            f"a {config.model_type} configuration ties the heads to the width (heads x size = hidden), so "
+            "none can be taken out of a stock model",
             where="heads",
             fix="prune ffn or layers instead; of the four layouts only llama has head_dim",
         )
