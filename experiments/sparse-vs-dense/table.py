@@ -1,4 +1,4 @@
-"""The table of docs/results/sparse-vs-dense.md from a finished run: scores, and paired gains over no pre-training.
+"""The table of docs/results/sparse-vs-dense.md from a finished run: scores, and paired gains.
 
 python experiments/sparse-vs-dense/table.py runs/sparse-vs-dense
 """
