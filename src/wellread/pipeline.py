@@ -387,6 +387,11 @@ def _rivals(context: Context, task: str) -> Stage:
         code=(
             *("evaluate/rivals", *READING),
             *(("finetune/encode", "models", "schedules", "tokens/batch") if encoder else ()),
+            *(
+                ("finetune", "models", "schedules", "tokens/batch", "tokens/tokenizer")
+                if "cct" in names
+                else ()
+            ),
         ),
     )
 

@@ -95,8 +95,8 @@ class ModelSettings(Settings):
     preset: str | None = Field(
         None,
         exclude=True,
-        description="A published shape by name (docs/methods/miniatures.md), such as bert-4-256 or bert-tiny: fills "
-        "in `layout`, `layers`, `hidden`, `heads` and `ffn`; keys that are given win.",
+        description="A published shape by name (docs/methods/miniatures.md), such as bert-4-256 or "
+        "bert-tiny: fills in `layout`, `layers`, `hidden`, `heads` and `ffn`; keys that are given win.",
     )
     layout: Literal["modernbert", "bert", "llama", "gpt2"] = Field("modernbert", description="Stock layout.")
     layers: Positive = Field(4, description="Transformer layers.")
@@ -226,19 +226,19 @@ class PretrainSettings(Settings):
     clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
     schedule: Literal["wsd", "wsd-sqrt", "cosine", "triangular"] = Field(
         "wsd",
-        description="After the warm-up: a plateau and a linear decay (wsd), a plateau and a decay by 1 - sqrt "
-        "(wsd-sqrt), half a cosine down, or a line down from the peak (triangular).",
+        description="After the warm-up: a plateau and a linear decay (wsd), a plateau and a decay by "
+        "1 - sqrt (wsd-sqrt), half a cosine down, or a line down from the peak (triangular).",
     )
     warmup: Fraction = Field(0.06, description="Share of the steps that warm up.")
     decay: Rate = Field(
         0.4,
-        description="wsd, wsd-sqrt: share of the steps, at the end, that decay to zero; cosine and triangular "
-        "fall from the warm-up on.",
+        description="wsd, wsd-sqrt: share of the steps, at the end, that decay to zero; cosine and "
+        "triangular fall from the warm-up on.",
     )
     ema_decay: Fraction = Field(
         0.0,
-        description="Validate and keep an exponential moving average of the weights, in which a step's weight "
-        "falls by this factor with each later one; 0 for none.",
+        description="Validate and keep an exponential moving average of the weights, in which a step's "
+        "weight falls by this factor with each later one; 0 for none.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast on GPU, fp32 on CPU."
@@ -435,10 +435,12 @@ class FinetuneSettings(Settings):
 class EvaluateSettings(Settings):
     """Rivals and intervals."""
 
-    rivals: tuple[Literal["majority", "tfidf", "static", "minilm-frozen", "minilm-setfit"], ...] = Field(
-        ("majority", "tfidf"),
-        description="Cheap rivals on the same splits (docs/methods/rivals.md); those with minilm need "
-        "`wellread data get minilm`.",
+    rivals: tuple[Literal["majority", "tfidf", "static", "minilm-frozen", "minilm-setfit", "cct"], ...] = (
+        Field(
+            ("majority", "tfidf"),
+            description="Cheap rivals on the same splits (docs/methods/rivals.md); those with minilm need "
+            "`wellread data get minilm`.",
+        )
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         1000, description="Resamples behind each 95% interval; 0 for none."

@@ -7,7 +7,7 @@ from wellread.models import presets
 from wellread.settings import ModelSettings
 from wellread.sparsity import flops
 
-# The card's table: millions of parameters of the bare encoder with its pooler, vocabulary 30,522, 512 positions.
+# Millions of parameters of the bare encoder with its pooler, vocabulary 30,522, 512 positions.
 PUBLISHED = {
     2: (4.4, 9.6, 22.5, 38.6),
     4: (4.8, 11.2, 28.8, 52.8),
@@ -37,7 +37,7 @@ def test_parameters_of_the_miniatures(layers, hidden):
     settings = ModelSettings(preset=f"bert-{layers}-{hidden}")
     assert (settings.layout, settings.layers, settings.hidden) == ("bert", layers, hidden)
     assert settings.heads * 64 == hidden and settings.inner == 4 * hidden
-    # What Wellread counts is the language model: a transform with its norm and a bias for each word, no pooler.
+    # Wellread counts the language model: a transform with its norm and a bias for each word, no pooler.
     transform = hidden**2 + 3 * hidden + VOCAB
     pooler = hidden**2 + hidden
     counted = flops.parameters(settings, VOCAB)["total"]

@@ -47,7 +47,7 @@ def test_what_is_kept_is_the_closed_form_mean_and_training_is_left_alone(languag
 
 
 def test_validation_scores_what_is_kept(language, tmp_path):
-    """The last validation is that of the model saved: a second run starts from it, and validates at step 0."""
+    """The last validation is that of the model saved: a run that starts from it validates at step 0."""
     language.pretrain(tmp_path / "a", ema_decay=0.9)
     last = files.read_json(tmp_path / "a" / "pretrain.json")["loss"]
     language.pretrain(tmp_path / "b", model={"start": str(tmp_path / "a" / "model")}, tokens=600)

@@ -1,7 +1,8 @@
 """Names for published shapes of models, so that a recipe need not spell them out.  Pure Python, no torch.
 
-The 24 miniatures of Turc et al., "Well-Read Students Learn Better" (arXiv 1908.08962): heads of 64, a feed-forward
-block of four times the width.  ``bert-1`` and ``bert-6`` are the shallow and the deep model of arXiv 2507.14871.
+The 24 miniatures of Turc et al., "Well-Read Students Learn Better" (arXiv 1908.08962): heads of 64, a
+feed-forward block of four times the width.  ``bert-1`` and ``bert-6`` are the shallow and the deep model of
+arXiv 2507.14871.
 """
 
 from __future__ import annotations

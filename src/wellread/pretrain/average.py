@@ -1,7 +1,8 @@
 """An exponential moving average of the weights beside pre-training: validated and saved in their place.
 
-Training goes on with its own weights.  The mean itself is that of fine-tuning (finetune/stability/averaging.py);
-here is what pre-training adds: it survives an interruption, and follows sparse weights that move.
+Training goes on with its own weights.  The mean itself is that of fine-tuning, in
+finetune/stability/averaging.py; here is what pre-training adds: it survives an interruption, and follows
+sparse weights that move.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def check(decay: float, steps: int) -> None:
     reach = 1 / (1 - decay)
     if decay and reach > steps + 0.5:
         raise RecipeError(
-            f"the average would reach back over {reach:,.0f} steps, and the run has {steps:,}: it would be the "
-            "mean of everything since the start",
+            f"the average would reach back over {reach:,.0f} steps, and the run has {steps:,}: it would be "
+            "the mean of everything since the start",
             where="pretrain.ema_decay",
             fix=f"lower it to {max(0.0, 1 - 10 / steps):.4g} (a tenth of the run) or less, or leave it out",
         )
@@ -44,8 +45,8 @@ def with_means(
 ) -> Callable[[nn.Parameter], Iterable[Tensor]]:
     """What goes along when sparse weights move: the optimiser's moments and the mean of a parameter.
 
-    A weight that dies so leaves the mean at once, and one that comes to life begins at zero there as well; the
-    averaged model is as sparse as the newest.
+    A weight that dies so leaves the mean at once, and one that comes to life begins at zero there as well:
+    the averaged model is as sparse as the newest.
     """
     if average is None or not average.means:
         return moments
