@@ -1,9 +1,9 @@
-"""Compare optimisers, schedules and weight averaging in pre-training, each tuned on the same budget; resumable.
+"""Compare optimisers, schedules and weight averaging, each tuned on the same budget; resumable.
 
     python experiments/optimisers/run.py --recipe experiments/optimisers/recipe.toml --out WORK
 
-Every arm tries the same number of peak rates with one seed, which the comparison does not use; the best on the
-validation text is then run with other seeds.  Tokens, batches and model are the same throughout.
+Every arm tries the same number of peak rates with one seed, which the comparison does not use; the best on
+the validation text is then run with other seeds.  Tokens, batches and model are the same throughout.
 """
 
 from __future__ import annotations
