@@ -20,9 +20,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from wellread import allocator, files, rng
 from wellread.errors import ArtefactError, UserError
+from wellread.finetune.stability import averaging
 from wellread.models import build, packed
 from wellread.objectives.prediction import head_loss, score
-from wellread.pretrain import auxiliary, checkpoint, shares
+from wellread.pretrain import auxiliary, average, checkpoint, shares
 from wellread.pretrain.auxiliary import Auxiliary, Seen
 from wellread.pretrain.logs import Logs
 from wellread.pretrain.optimizer import Optimizer
@@ -40,7 +41,7 @@ from wellread.pretrain.parts import (
 )
 from wellread.pretrain.validation import HeldOut, held_out
 from wellread.progress import Progress, say
-from wellread.schedules.learning_rate import warmup_stable_decay
+from wellread.schedules import learning_rate
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import dynamic, linear
 from wellread.sparsity.flops import step_flops
@@ -92,6 +93,7 @@ class Trainer:
     moving: dict[str, SparseLinear]  # the layers whose weights move; none where sparsity is static
     group: Group
     reducer: Reducer
+    average: averaging.Average | None  # of the weights, where one is wanted
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def pretrain(
             trainer = make_trainer(model_settings, settings, loaded, steps, seed, group, Path(tokens))
             done = _train(trainer, data, folder, quiet or not group.main)
             if group.main:
-                _finish(trainer, done, loaded, folder)
+                with averaging.applied(trainer.average):
+                    _finish(trainer, done, loaded, folder)
     if not group.main:
         return
     # Written last, pretrain.json says that all results stand; what follows may be cut short.
@@ -180,6 +183,7 @@ def make_trainer(
         moving=linear.sparse_layers(model) if settings.sparsity.dynamic != "none" else {},
         group=group,
         reducer=Reducer(model.parameters(), group),
+        average=average.begin(model, settings.ema_decay),
     )
 
 
@@ -209,10 +213,15 @@ def take_step(
     trainer.group.sum_tensors(gradients)
     norm = optimizer.clip()
     _check_finite(total, norm, done.step + 1, settings)
-    factor = warmup_stable_decay(done.step, trainer.steps, settings.warmup, settings.decay)
+    factor = learning_rate.factor(
+        settings.schedule, done.step, trainer.steps, settings.warmup, settings.decay
+    )
     optimizer.step(factor)
     if share:
-        dynamic.update(trainer.moving, gradients, share, trainer.seed, done.step + 1, optimizer.moments)
+        along = average.with_means(trainer.average, optimizer.moments)
+        dynamic.update(trainer.moving, gradients, share, trainer.seed, done.step + 1, along)
+    if trainer.average:
+        averaging.update(trainer.average, done.step)
 
     vocab = trainer.model.config.vocab_size
     level = trainer.sparsity - bool(watched) / 3  # a dense gradient more: one of three passes
@@ -296,6 +305,7 @@ def _steps(settings: PretrainSettings, packing: Packing) -> int:
 def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
     settings, steps, main = trainer.settings, trainer.steps, trainer.group.main
     dynamic.check(settings.sparsity, steps, trainer.moving.values())
+    average.check(settings.ema_decay, steps)
     checkpoints = folder / "checkpoints"
     with trainer.group.main_first():
         done, offsets = _resume(trainer, checkpoints, quiet)
@@ -326,7 +336,7 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
             due = time.monotonic() - saved >= settings.checkpoint_seconds
             if main and due and done.step < steps:
                 tensors = model_tensors(trainer.model) | trainer.optimizer.state()
-                tensors |= dynamic.state(trainer.moving)
+                tensors |= dynamic.state(trainer.moving) | average.state(trainer.average, trainer.model)
                 state = {"done": asdict(done), "offsets": logs.offsets(), "run": _identity(trainer)}
                 checkpoint.save(checkpoints, done.step, tensors, state)
                 saved = time.monotonic()
@@ -339,11 +349,12 @@ def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
     trainer.model.eval()
     group = trainer.group
     total, right, count = 0.0, 0.0, 0.0
-    for batch in data.valid.batches[group.rank :: group.size]:
-        prediction = trainer.objective(batch, None)
-        with autocast(trainer.settings, trainer.device):
-            part_total, part_right = score(trainer.model, prediction.to(trainer.device))
-        total, right, count = total + part_total, right + part_right, count + prediction.count
+    with averaging.applied(trainer.average):
+        for batch in data.valid.batches[group.rank :: group.size]:
+            prediction = trainer.objective(batch, None)
+            with autocast(trainer.settings, trainer.device):
+                part_total, part_right = score(trainer.model, prediction.to(trainer.device))
+            total, right, count = total + part_total, right + part_right, count + prediction.count
     trainer.model.train()
     total, right, count = group.sum(total, right, count)
     if not count:
@@ -380,6 +391,7 @@ def _resume(trainer: Trainer, checkpoints: Path, quiet: bool) -> tuple[Done, dic
     trainer.optimizer.load(tensors)
     dynamic.load(trainer.moving, tensors)
     done = Done(**state["done"])
+    average.load(trainer.average, trainer.model, tensors, done.step)
     if not quiet:
         say(f"pretrain: going on after step {done.step} of {trainer.steps}")
     return done, state["offsets"]
@@ -420,7 +432,7 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
 
 def _identity(trainer: Trainer) -> str:
     """A hash of all that decides the bits of a run; when checkpoints are made does not."""
-    unused: dict[str, Any] = {"checkpoint_seconds": True, "recompute": True}
+    unused: dict[str, Any] = {"checkpoint_seconds": True, "recompute": True} | trainer.settings.idle()
     if trainer.settings.sparsity.dynamic == "none":
         unused["sparsity"] = {"dynamic", "update_every", "drop_fraction", "update_until"}
     return files.sha256_bytes(
