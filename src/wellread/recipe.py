@@ -21,6 +21,7 @@ from wellread.settings import (
     CorpusSettings,
     EvaluateSettings,
     FinetuneSettings,
+    MaskingSettings,
     ModelSettings,
     Name,
     Positive,
@@ -107,6 +108,11 @@ class Recipe(Settings):
             if model.causal != (pretrain.objective == "clm"):
                 raise ValueError(
                     f"pretrain.objective {pretrain.objective!r} does not fit layout {model.layout!r}"
+                )
+            if model.causal and pretrain.masking != MaskingSettings():
+                raise ValueError(
+                    f"pretrain.masking does not fit layout {model.layout!r}, a decoder, which masks nothing: "
+                    "leave the table out, or choose the layout of an encoder"
                 )
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(

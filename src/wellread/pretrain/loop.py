@@ -22,6 +22,8 @@ from wellread import allocator, files, rng
 from wellread.errors import ArtefactError, UserError
 from wellread.models import build, packed
 from wellread.objectives.prediction import loss, score
+from wellread.objectives.units import lists
+from wellread.objectives.units.lists import NONE, Lists
 from wellread.pretrain import checkpoint, shares
 from wellread.pretrain.logs import Logs
 from wellread.pretrain.optimizer import Optimizer
@@ -134,9 +136,12 @@ def pretrain(
         with deterministic():
             with group.main_first():
                 data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
+                masked = lists.prepare(
+                    settings.masking, data.train.store, tokenizer, folder / "scratch" / "lists", quiet=quiet
+                )
             shares.check(data.train, group)
             steps = _steps(settings, data.train)
-            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group)
+            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group, masked)
             done = _train(trainer, data, folder, quiet or not group.main)
             if group.main:
                 _finish(trainer, done, loaded, folder)
@@ -154,6 +159,7 @@ def make_trainer(
     steps: int,
     seed: int,
     group: Group = SOLO,
+    masked: Lists = NONE,
 ) -> Trainer:
     """Model, optimiser and objective before the first step, on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -164,7 +170,7 @@ def make_trainer(
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
-        objective=make_objective(model_settings, settings, tokenizer, seed),
+        objective=make_objective(model_settings, settings, tokenizer, seed, masked),
         model_settings=model_settings,
         settings=settings,
         seed=seed,
@@ -229,7 +235,8 @@ def take_step(
 def _gradients(trainer: Trainer, batch: PackedBatch, epoch: int, step: int) -> tuple[float, int]:
     """Fill in the gradients of the whole step; its mean loss, and the number of predicted tokens."""
     settings, group = trainer.settings, trainer.group
-    parts = [trainer.objective(part, epoch) for part in split(batch, settings.accumulate)]
+    progress = step / trainer.steps
+    parts = [trainer.objective(part, epoch, progress) for part in split(batch, settings.accumulate)]
     counting = group.begin_sum(sum(part.count for part in parts))  # travels while the forward pass runs
     if trainer.model_settings.dropout:
         keys = (step, group.rank) if group.rank else (step,)
@@ -314,7 +321,7 @@ def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
     group = trainer.group
     total, right, count = 0.0, 0.0, 0.0
     for batch in data.valid.batches[group.rank :: group.size]:
-        prediction = trainer.objective(batch, None)
+        prediction = trainer.objective(batch, None, 0.0)
         with autocast(trainer.settings, trainer.device):
             part_total, part_right = score(trainer.model, prediction.to(trainer.device))
         total, right, count = total + part_total, right + part_right, count + prediction.count
