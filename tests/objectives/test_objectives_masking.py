@@ -15,6 +15,7 @@ from wellread.tokens.batch import pack
 sequences = st.lists(st.integers(1, 5), max_size=30)
 batches = st.lists(sequences, min_size=1, max_size=8)
 rates = st.floats(0.01, 1.0)
+quick = settings(deadline=None, max_examples=40)
 TOKEN, WORD = [(1.0, masking.tokens)], [(1.0, words.units)]
 MIXED = [(0.5, masking.tokens), (0.2, words.units), (0.3, spans.units)]
 policies = st.sampled_from([TOKEN, WORD, MIXED, [(1.0, spans.units)]])
@@ -55,6 +56,7 @@ def plain_mask(batch, rate, seed, epoch):
     return chosen
 
 
+@quick
 @given(batches, rates, st.integers(0, 5), st.integers(0, 3), st.floats(0.01, 9))
 def test_a_single_weight_is_plain_masking_bit_for_bit(rows, rate, seed, epoch, weight):
     batch = batch_of(rows, [31 * number for number in range(len(rows))])
@@ -62,6 +64,7 @@ def test_a_single_weight_is_plain_masking_bit_for_bit(rows, rate, seed, epoch, w
     assert found.tolist() == plain_mask(batch, rate, seed, epoch)
 
 
+@quick
 @given(batches, rates, st.integers(0, 5), st.integers(0, 3))
 def test_token_budget_is_exact(rows, rate, seed, epoch):
     batch = batch_of(rows)
@@ -74,6 +77,7 @@ def test_token_budget_is_exact(rows, rate, seed, epoch):
         assert len(chosen) == (max(1, budget) if maskable else 0)
 
 
+@quick
 @given(batches, rates, st.integers(0, 5))
 def test_whole_words_are_never_cut_and_meet_the_budget_within_half_a_word(rows, rate, seed):
     batch = batch_of(rows)
@@ -89,6 +93,7 @@ def test_whole_words_are_never_cut_and_meet_the_budget_within_half_a_word(rows, 
             assert len(masked) == 1 or abs(len(chosen) - budget) <= max(sizes) / 2
 
 
+@quick
 @given(batches, rates, st.integers(0, 5))
 def test_mixed_units_meet_the_budget_within_one_unit_and_spare_special_tokens(rows, rate, seed):
     batch = batch_of(rows)
@@ -107,6 +112,7 @@ def test_mixed_units_meet_the_budget_within_one_unit_and_spare_special_tokens(ro
             assert abs(len(masked) - max(1, budget)) < largest[number]
 
 
+@quick
 @given(batches, policies, st.integers(0, 3))
 def test_a_sample_gets_the_same_mask_in_any_company(rows, kinds, epoch):
     ids = [100 + 7 * number for number in range(len(rows))]
@@ -130,8 +136,7 @@ def test_seed_epoch_and_sample_each_change_the_mask(kinds):
     assert len(draws) == 4
 
 
-@settings(deadline=None)
-@given(st.booleans())
+@pytest.mark.parametrize("whole_word", [False, True])
 def test_every_token_is_chosen_equally_often(whole_word):
     rows = [[1, 2, 1, 3, 1, 2]] * 4000
     batch = batch_of(rows)
@@ -148,12 +153,10 @@ def test_every_token_is_chosen_equally_often(whole_word):
 def test_weights_are_shares_of_the_masked_tokens(weight):
     """Kinds on separate halves of the text, of different sizes, so that each token tells its kind."""
 
-    def half(which, size, text):
-        first = np.arange(which * size, len(text), 2 * size)
-        return masking.Units(first[first // size % 2 == which], np.full(len(first), size))
-
     def singles(text):
-        return masking.Units(places := np.flatnonzero(np.arange(len(text)) % 12 < 6), np.ones(len(places), int))
+        return masking.Units(
+            places := np.flatnonzero(np.arange(len(text)) % 12 < 6), np.ones(len(places), int)
+        )
 
     def runs(text):
         return masking.Units(first := np.flatnonzero(np.arange(len(text)) % 12 == 6), np.full(len(first), 6))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wellread import files
-from wellread.errors import DataError
+from wellread.errors import ArtefactError, DataError
 from wellread.objectives.units import lexicon, phrases, pmi, tf_idf
 from wellread.objectives.units.phrases import Phrases, Words
 from wellread.progress import say
@@ -103,16 +103,18 @@ def prepare(
 
 
 def _phrases(corpus: Words, coverage: float, least: int, quiet: bool) -> dict[int, np.ndarray]:
-    listed, covered = pmi.learn(corpus, coverage, least)
-    total = sum(len(hashes) for hashes in listed.values())
+    counted = pmi.count(corpus, least)
+    total = sum(len(counted[n].hashes) for n in pmi.SHARES)
     if total < FEWEST_PHRASES:
         raise DataError(
-            f"the corpus is too small to learn phrases from: {total} of them occur {least} times or more, "
+            f"the corpus is too small to learn phrases from: {total} occur {least} times or more, "
             f"{FEWEST_PHRASES} are needed",
             where=f"{UNITS_KEY}.pmi",
             fix="leave pmi out (span needs no list), or give a larger corpus",
         )
+    listed, covered = pmi.learn(corpus, counted, coverage)
     if not quiet:
+        total = sum(len(hashes) for hashes in listed.values())
         say(f"masking: {total:,} phrases cover {covered:.1%} of the words")
     return listed
 
@@ -144,7 +146,7 @@ def _load(folder: Path, facts: dict[str, Any]) -> Lists | None:
             return None
         with np.load(folder / "lists.npz", allow_pickle=False) as arrays:
             return _of(dict(arrays))
-    except (OSError, ValueError, DataError):
+    except (ArtefactError, OSError, ValueError):
         return None
 
 

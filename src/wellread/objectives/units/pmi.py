@@ -46,7 +46,7 @@ def units(text: Text, phrases: Phrases) -> Units:
     return words.runs(text, alone, begins[alone])
 
 
-def learn(corpus: Words, coverage: float, least: int = LEAST) -> tuple[dict[int, np.ndarray], float]:
+def learn(corpus: Words, counted: dict[int, Counts], coverage: float) -> tuple[dict[int, np.ndarray], float]:
     """The phrases of a corpus that hang together most, so many that they cover a share of its words.
 
     As in the paper, half of the list has two words, a quarter three, an eighth each four and five; phrases
@@ -54,13 +54,12 @@ def learn(corpus: Words, coverage: float, least: int = LEAST) -> tuple[dict[int,
 
     Args:
         corpus: the words.
+        counted: its phrases.
         coverage: the share, measured at the beginning of the corpus.
-        least: smallest number of occurrences.
 
     Returns:
         the list, and the share that it covers.
     """
-    counted = count(corpus, max(SHARES), least)
     split = best_splits(corpus.hashes, counted)
     needed = {}
     for n, share in SHARES.items():
@@ -76,8 +75,8 @@ def learn(corpus: Words, coverage: float, least: int = LEAST) -> tuple[dict[int,
     return listed, float((by_word <= length).mean()) if len(by_word) else 0.0
 
 
-def count(corpus: Words, most: int, least: int) -> dict[int, Counts]:
-    """Phrases of 1 .. ``most`` words with at least ``least`` occurrences; of one word, all."""
+def count(corpus: Words, least: int = LEAST, most: int = max(SHARES)) -> dict[int, Counts]:
+    """Phrases of 1 .. ``most`` words with at least ``least`` occurrences, and all single words."""
     found: dict[int, Counts] = {}
     frequent = np.ones(len(corpus.hashes) + 1, bool)
     for n, here in grams(corpus.hashes, most):
