@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wellread.errors import DataError
-from wellread.objectives.units import lists, pmi
+from wellread.objectives.units import lists
 from wellread.settings import MaskingSettings
 from wellread.tokens.store import Store
 
@@ -77,5 +77,5 @@ def test_known_phrases_are_learnt(prepare, phrased):
     opened = Store.open(phrased / "store")
     corpus = lists.phrases.sample(opened, opened.n_tokens)
     found, _ = lists.phrases.find(corpus.hashes, corpus.document, listed)
-    assert len(found) >= 150 and set(listed) == set(pmi.SHARES)
+    assert len(found) >= 150
     assert all(np.all(np.diff(hashes.astype(object)) > 0) for hashes in listed.values())
