@@ -109,10 +109,11 @@ class Recipe(Settings):
                 raise ValueError(
                     f"pretrain.objective {pretrain.objective!r} does not fit layout {model.layout!r}"
                 )
-            if model.causal and pretrain.masking != MaskingSettings():
+            if model.causal and (pretrain.masking != MaskingSettings() or pretrain.pairs != "none"):
+                key = "masking" if pretrain.pairs == "none" else "pairs"
                 raise ValueError(
-                    f"pretrain.masking does not fit layout {model.layout!r}, a decoder, which masks nothing: "
-                    "leave the table out, or choose the layout of an encoder"
+                    f"pretrain.{key} does not fit layout {model.layout!r}, a decoder, which masks nothing: "
+                    "leave it out, or choose the layout of an encoder"
                 )
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(

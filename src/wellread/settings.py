@@ -245,6 +245,11 @@ class PretrainSettings(Settings):
         False, description="Keep only each layer's input and work the rest out again: less memory, slower."
     )
     masking: MaskingSettings = Field(default_factory=MaskingSettings, description="What is masked.")
+    pairs: Literal["none", "sop", "nsp"] = Field(
+        "none",
+        description="Besides masking, as ablations: samples of two segments, and whether these are in their "
+        "order (sop), or the second follows the first (nsp).",
+    )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
     )
