@@ -54,8 +54,13 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         if sampled and text:
             findings.seconds |= text.seconds
             for variant in settings.variant_names():
-                trainings[variant] = probe.pretraining(settings, variant, text, scratch, PROBE_SECONDS)
-                _check_updates(settings, variant, trainings[variant].steps, findings)
+                try:
+                    found = probe.pretraining(settings, variant, text, scratch, path.parent, PROBE_SECONDS)
+                except UserError as error:
+                    findings.add(error)
+                    continue
+                trainings[variant] = found
+                _check_updates(settings, variant, found.steps, findings)
             for task in settings.tasks:
                 _add_finetuning(settings, task, sampled, text, path.parent, findings)
         vocab = _vocabulary(settings, text)

@@ -240,8 +240,15 @@ class Training:
     reduced: bool
 
 
-def pretraining(recipe: Recipe, variant: str, text: Text, scratch: Path, seconds: float) -> Training:
-    """Take a few real steps on the sample."""
+def pretraining(
+    recipe: Recipe, variant: str, text: Text, scratch: Path, base: Path, seconds: float
+) -> Training:
+    """Take a few real steps on the sample.
+
+    Raises:
+        UserError: the text or the list of terms does not do for masking as the recipe wants it.
+    """
+    from wellread.objectives.units import lists, pmi
     from wellread.pretrain import loop, validation
     from wellread.sparsity.flops import training_flops
     from wellread.tokens import packing, store, tokenizer
@@ -272,7 +279,15 @@ def pretraining(recipe: Recipe, variant: str, text: Text, scratch: Path, seconds
             batch = 2 * model.max_length
     short = settings.model_copy(update={"batch_tokens": batch, "accumulate": 1})
     packed = packing.plan(opened, model.max_length, batch, special, recipe.seed, scratch / f"bins-{variant}")
-    trainer = loop.make_trainer(shape, short, loaded, 1000, recipe.seed)
+    # A phrase that is common in the whole text is rarer in the sample.
+    least = max(2, round(pmi.LEAST * opened.n_tokens / max(1, text.tokens)))
+    masked = lists.prepare(
+        pipeline.with_lexicon(short, pipeline.lexicon_path(short, base)).masking,
+        *(opened, text.tokenizer, scratch / f"lists-{variant}"),
+        quiet=True,
+        least=min(least, pmi.LEAST),
+    )
+    trainer = loop.make_trainer(shape, short, loaded, 1000, recipe.seed, masked=masked)
     done = loop.Done()
     loop.take_step(trainer, packed.batch(0), 0, done)
     seen, began = 0, time.perf_counter()

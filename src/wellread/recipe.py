@@ -22,6 +22,7 @@ from wellread.settings import (
     CorpusSettings,
     EvaluateSettings,
     FinetuneSettings,
+    MaskingSettings,
     ModelSettings,
     Name,
     Positive,
@@ -109,6 +110,12 @@ class Recipe(Settings):
             if model.causal != (pretrain.objective == "clm"):
                 raise ValueError(
                     f"pretrain.objective {pretrain.objective!r} does not fit layout {model.layout!r}"
+                )
+            if model.causal and (pretrain.masking != MaskingSettings() or pretrain.pairs != "none"):
+                key = "masking" if pretrain.pairs == "none" else "pairs"
+                raise ValueError(
+                    f"pretrain.{key} does not fit layout {model.layout!r}, a decoder, which masks nothing: "
+                    "leave it out, or choose the layout of an encoder"
                 )
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(

@@ -196,6 +196,65 @@ class SparsitySettings(Settings):
         return self
 
 
+Unit = Literal["token", "word", "span", "pmi", "lexicon", "tf-idf"]
+Weight = Annotated[float, Field(ge=0)]
+MESH = "mesh"  # as a lexicon: the names of diseases that come with the derived task of that kind
+
+
+class MaskingSettings(Settings):
+    """What a masked language model has to predict."""
+
+    rate: Rate = Field(0.3, description="Share of the tokens that are masked.")
+    rate_end: Rate | None = Field(
+        None, description="The share at the end, reached linearly; default the same throughout."
+    )
+    units: tuple[tuple[Unit, Weight], ...] = Field(
+        (("token", 1.0),),
+        description="What is masked together, as a table of weights such as {token = 0.5, span = 0.5}: "
+        "token, word, span (of words), pmi (phrases learnt from the corpus), lexicon, tf-idf (the words that "
+        "tell a text from others). A weight is a share of the masked tokens.",
+    )
+    lexicon: str | None = Field(
+        None,
+        description='Unit lexicon: a text file with one term a line, or "mesh" for the names of diseases in '
+        "MeSH.",
+    )
+    pmi_coverage: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Unit pmi: as many phrases are listed as cover this share of the words."
+    )
+    tf_idf_top: Rate = Field(
+        0.25, description="tf-idf: the share of a sequence's words, those of the highest scores, that counts."
+    )
+    replace: Literal["mask", "bert", "tf-idf"] = Field(
+        "mask",
+        description="What is read there: [MASK] throughout; or 80% [MASK], 10% the token itself and 10% "
+        "random tokens (bert) or tokens with a high TF-IDF (tf-idf).",
+    )
+
+    @field_validator("units", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return tuple(value.items()) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _weighted(self) -> MaskingSettings:
+        weights = dict(self.units)
+        if not sum(weights.values()):
+            raise ValueError("the weights of `units` sum to 0: give at least one of them a weight above 0")
+        if bool(weights.get("lexicon")) != (self.lexicon is not None):
+            raise ValueError(
+                "`units.lexicon` and `lexicon` go together: give the unit a weight and the list a file, or "
+                "leave both out"
+            )
+        return self
+
+    @property
+    def lists(self) -> set[str]:
+        """What has to be learnt or read before masking."""
+        weighted = {name for name, weight in self.units if weight}
+        return weighted & {"pmi", "lexicon", "tf-idf"} | ({self.replace} & {"tf-idf"})
+
+
 class PretrainSettings(Settings):
     """Objective, optimiser and schedule of pre-training."""
 
@@ -213,8 +272,12 @@ class PretrainSettings(Settings):
     recompute: bool = Field(
         False, description="Keep only each layer's input and work the rest out again: less memory, slower."
     )
-    mask_rate: Rate = Field(0.3, description="Share of the tokens that are masked.")
-    whole_word: bool = Field(False, description="Mask all pieces of a word together.")
+    masking: MaskingSettings = Field(default_factory=MaskingSettings, description="What is masked.")
+    pairs: Literal["none", "sop", "nsp"] = Field(
+        "none",
+        description="Besides masking, as ablations: samples of two segments, and whether these are in their "
+        "order (sop), or the second follows the first (nsp).",
+    )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
     )
@@ -256,6 +319,12 @@ class PretrainSettings(Settings):
         if self.tokens is not None and self.epochs is not None:
             raise ValueError("give `tokens` or `epochs`, not both")
         return self
+
+    @property
+    def mask_rate(self) -> float:
+        """Share of the tokens that are masked, on average over the training."""
+        masking = self.masking
+        return (masking.rate + (masking.rate if masking.rate_end is None else masking.rate_end)) / 2
 
 
 Budget = Annotated[int, Field(ge=0)] | Literal["all"]

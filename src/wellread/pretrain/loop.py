@@ -23,6 +23,8 @@ from wellread.errors import ArtefactError, UserError
 from wellread.finetune.stability import averaging
 from wellread.models import build, packed
 from wellread.objectives.prediction import head_loss, score
+from wellread.objectives.units import lists
+from wellread.objectives.units.lists import NONE, Lists
 from wellread.pretrain import auxiliary, average, checkpoint, shares
 from wellread.pretrain.auxiliary import Auxiliary, Seen
 from wellread.pretrain.logs import Logs
@@ -138,9 +140,12 @@ def pretrain(
         with deterministic():
             with group.main_first():
                 data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
+                masked = lists.prepare(
+                    settings.masking, data.train.store, tokenizer, folder / "scratch" / "lists", quiet=quiet
+                )
             shares.check(data.train, group)
             steps = _steps(settings, data.train)
-            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group, Path(tokens))
+            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group, Path(tokens), masked)
             done = _train(trainer, data, folder, quiet or not group.main)
             if group.main:
                 with averaging.applied(trainer.average):
@@ -160,6 +165,7 @@ def make_trainer(
     seed: int,
     group: Group = SOLO,
     tokens: Path | None = None,
+    masked: Lists = NONE,
 ) -> Trainer:
     """Model, optimiser and objective before the first step, on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -172,7 +178,7 @@ def make_trainer(
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
-        objective=make_objective(model_settings, settings, tokenizer, seed),
+        objective=make_objective(model_settings, settings, tokenizer, seed, masked),
         auxiliaries=auxiliaries,
         model_settings=model_settings,
         settings=settings,
@@ -253,7 +259,7 @@ def _gradients(
     """
     settings, group, others = trainer.settings, trainer.group, trainer.auxiliaries
     pieces = [auxiliary.prepare(others, piece, epoch) for piece in split(batch, settings.accumulate)]
-    parts = [trainer.objective(piece, epoch) for piece in pieces]
+    parts = [trainer.objective(piece, epoch, step / trainer.steps) for piece in pieces]
     # Travels while the forward pass runs.
     counting = group.begin_sum(sum(part.count for part in parts), batch.sequences)
     if trainer.model_settings.dropout:
@@ -351,7 +357,7 @@ def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
     total, right, count = 0.0, 0.0, 0.0
     with averaging.applied(trainer.average):
         for batch in data.valid.batches[group.rank :: group.size]:
-            prediction = trainer.objective(batch, None)
+            prediction = trainer.objective(batch, None, 0.0)
             with autocast(trainer.settings, trainer.device):
                 part_total, part_right = score(trainer.model, prediction.to(trainer.device))
             total, right, count = total + part_total, right + part_right, count + prediction.count
