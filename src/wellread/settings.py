@@ -212,8 +212,8 @@ class PretrainSettings(Settings):
     )
     submodels: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Two-stage training of a grown model: first, each step trains the top `submodels` layers "
-        "of a sub-model of the lowest `submodels`, twice as many, ... layers; 0 for none.",
+        description="Two-stage training of a grown model: at first each step trains the top `submodels` "
+        "layers of a sub-model of the lowest `submodels`, twice as many, ... layers; 0 for none.",
     )
     submodel_share: Rate = Field(0.2, description="Share of the steps that train sub-models.")
     accumulate: Positive = Field(1, description="Parts into which a step's batch is cut to save memory.")

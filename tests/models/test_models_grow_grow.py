@@ -92,7 +92,7 @@ def test_a_dense_checkpoint_gets_drawn_masks_and_another_level_is_refused():
     assert living(make("bert"), same, SparsitySettings(level=0.75), 0) is None
     small = sparse("bert", "unstructured")
     assert living(small, same, SparsitySettings(), 0) is None
-    with pytest.raises(RecipeError, match=r"0\.750 of the weights at zero, the recipe 0\.500"):
+    with pytest.raises(RecipeError, match=r"0\.750 of its weights at zero, the recipe 0\.500"):
         living(small, same, SparsitySettings(level=0.5), 0)
 
 

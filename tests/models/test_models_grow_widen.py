@@ -1,4 +1,4 @@
-"""Function-preserving growth computes the same; copies diverge; advanced growth takes from the layer above."""
+"""Function-preserving growth computes the same; copies diverge; AKI takes from the layer above."""
 
 import pytest
 import torch

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from wellread import rng
+from wellread.errors import RecipeError
 from wellread.schedules.phases import Phase
 from wellread.settings import PretrainSettings
 from wellread.tokens.packing import Packing, plan
@@ -130,6 +131,12 @@ def lay(
                 steps = packing.steps_per_epoch if packing.n_bins else 0
             if steps:
                 legs.append(Leg(packing, phase, place, steps, epoch, whole=(first, last) == (0.0, 0.0)))
+    if not legs:
+        raise RecipeError(
+            "the run is shorter than a step of any stage",
+            where="pretrain.tokens",
+            fix="raise it, or leave out pretrain.lengths and batches",
+        )
     return Course(tuple(legs))
 
 

@@ -185,7 +185,7 @@ def sparse_layers(model: PreTrainedModel) -> dict[str, SparseLinear]:
 
 
 def dense_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Name from the base model on, and weight as a view (outputs, inputs), of every matrix in a dense model."""
+    """Name from the base model on, and (outputs, inputs) view, of every matrix in a dense model's layers."""
     for name, _, _, layer in _matrices(model):
         weight = layer.weight.detach()
         yield name, weight.T if isinstance(layer, Conv1D) else weight

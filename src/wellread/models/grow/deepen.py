@@ -14,7 +14,8 @@ def layer_sources(small: int, large: int, how: str) -> list[int]:
     """Which old layer each new one copies.
 
     Args:
-        small, large: numbers of layers.
+        small: number of old layers.
+        large: number of new layers.
         how: "stack" puts the whole stack on top of itself, l mod ``small`` (StackBERT, Gong et al., 2019);
             "interleave" puts copies beside their layers; "identity" is as "stack".
     """

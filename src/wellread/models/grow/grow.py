@@ -69,8 +69,8 @@ def living(
         seed: of what is drawn.
 
     Returns:
-        (outputs, inputs) bool of each matrix, by its name from the base model on; None where the checkpoint or
-        the recipe is dense, and the masks are drawn.
+        (outputs, inputs) bool of each matrix, by its name from the base model on; None where the checkpoint
+        or the recipe is dense, and the masks are drawn.
 
     Raises:
         RecipeError: the checkpoint has another level, or growth does not keep it.

@@ -1,4 +1,4 @@
-"""What growth changes of a model: its sizes, which of them each matrix has, and which growths are possible."""
+"""What growth changes of a model: its sizes, which of them each matrix has, which growths are possible."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def places(axis: str, small: dict[str, int], large: dict[str, int]) -> Tensor:
 
 
 def sources(axis: str, small: dict[str, int], large: dict[str, int]) -> Tensor:
-    """For each coordinate of an axis of the large model the one of the small model that it copies: in turn."""
+    """For each coordinate of an axis of the large model the one of the small that it copies: in turn."""
     parts = [
         torch.arange(large[kind]) % small[kind] + number * small[kind] for number, kind in enumerate(axis)
     ]

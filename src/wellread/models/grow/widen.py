@@ -1,8 +1,8 @@
 """Width: every new coordinate is a copy of an old one (bert2BERT, Chen et al., 2022, arXiv 2110.07143).
 
-With the map g from new coordinates to old ones and C, how many new ones an old one has, a matrix grows in two
-steps: its inputs U[i, :] = W[g(i), :] / C(g(i)), its outputs U[:, j] = W[:, g(j)].  Old coordinates are copied
-in turn, so all equally often (but for the rest of a division), and blocks of a sparse matrix stay blocks.
+With the map g from new coordinates to old ones and C, how many new ones an old one has, a matrix grows in
+two steps: its inputs U[i, :] = W[g(i), :] / C(g(i)), its outputs U[:, j] = W[:, g(j)].  Old coordinates are
+copied in turn, so all equally often (but for the rest of a division), and blocks of a sparse matrix stay blocks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Width at any ratio: the old model stands in a corner of the new one, and nothing new reaches its outputs yet.
+"""Width at any ratio: the old model stands in a corner of the new one, and nothing new reaches its outputs.
 
 New coordinates of the residual stream hold nothing: zero under RMSNorm, and under LayerNorm the mean of the
 old ones, so that the mean which the norm takes off stays.  Either way the sum of squares is the old one over
