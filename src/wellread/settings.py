@@ -202,8 +202,8 @@ class PretrainSettings(Settings):
     batch_tokens: Positive = Field(8192, description="Tokens per optimiser step, before the last short bin.")
     lengths: tuple[tuple[Positive, Rate], ...] = Field(
         (),
-        description="Stages of sequence length, such as [[128, 0.5], [512, 0.5]]: the longest sequence, up to "
-        "model.max_length, and the share of the tokens. A step has as many tokens in each.",
+        description="Stages of sequence length, such as [[128, 0.5], [512, 0.5]]: the longest sequence, "
+        "up to model.max_length, and the share of the tokens. A step has as many tokens in each.",
     )
     batches: tuple[tuple[Positive, Rate], ...] = Field(
         (),

@@ -2,7 +2,7 @@
 
 With the map g from new coordinates to old ones and C, how many new ones an old one has, a matrix grows in
 two steps: its inputs U[i, :] = W[g(i), :] / C(g(i)), its outputs U[:, j] = W[:, g(j)].  Old coordinates are
-copied in turn, so all equally often (but for the rest of a division), and blocks of a sparse matrix stay blocks.
+copied in turn: all equally often (but for the rest of a division), and a sparse matrix keeps its blocks.
 """
 
 from __future__ import annotations
