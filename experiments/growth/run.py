@@ -41,7 +41,7 @@ learning_rate = {rate}
 validate_every = {every}
 
 [[variants]]
-name = "random"
+name = "fresh"
 model = {{ {wide}, init_std = 0.0625 }}
 
 [[variants]]
@@ -53,10 +53,10 @@ pretrain = {{ tokens = {small_tokens} }}
 def write(folder: Path, seed: int, given: argparse.Namespace) -> Path:
     """The recipe of one seed."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokens = 60_000 if given.smoke else given.tokens
+    tokens = 12_000 if given.smoke else given.tokens
     text = RECIPE.format(
         seed=seed,
-        corpus="max_documents = 1500" if given.smoke else "",
+        corpus="max_documents = 400" if given.smoke else "",
         tokens=tokens,
         small_tokens=tokens,
         rate=given.rate,
@@ -80,14 +80,14 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 def rows(run: Path) -> list[dict[str, Any]]:
     """One row for each start of a run."""
     stages = run / "stages" / "pretrain"
-    random = curve(stages / "random")
+    random = curve(stages / "fresh")
     source = curve(stages / "small")[-1]["flops"]
     goal, total = random[-1]["loss"], random[-1]["flops"]
     found = []
-    for name in ("random", *STARTS):
+    for name in ("fresh", *STARTS):
         points = curve(stages / name)
         reached = next((point["flops"] for point in points if point["loss"] <= goal), None)
-        before = 0.0 if name == "random" else source
+        before = 0.0 if name == "fresh" else source
         found.append(
             {
                 "start": name,
@@ -103,7 +103,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 def table(found: dict[int, list[dict[str, Any]]]) -> str:
     """All seeds in Markdown."""
     lines = [
-        "| seed | start | first loss | last loss | FLOPs to the random start's last loss | with the source's |",
+        "| seed | start | first loss | last loss | FLOPs to random's last loss | with the source's |",
         "|---|---|---|---|---|---|",
     ]
     for seed, of_seed in found.items():

@@ -403,13 +403,14 @@ def _origin(settings: ModelSettings) -> dict[str, Any]:
     if settings.start is None:
         return {}
     before = Path(settings.start).parent / "pretrain.json"
-    facts = files.read_json(before) if before.is_file() else {}
-    total = {key: facts.get(key) for key in ("tokens", "flops")}
-    earlier = facts.get("start", {})
-    if facts and earlier.get("flops"):
-        total["tokens"] += earlier["tokens"]
-        total["flops"] = {key: value + earlier["flops"][key] for key, value in total["flops"].items()}
-    return {"start": {"grow": settings.grow, **total}}
+    if not before.is_file():
+        return {"start": {"grow": settings.grow, "tokens": None, "flops": None}}
+    facts = files.read_json(before)
+    tokens, flops, earlier = facts["tokens"], facts["flops"], facts.get("start", {})
+    if earlier.get("flops"):
+        tokens += earlier["tokens"]
+        flops = {key: value + earlier["flops"][key] for key, value in flops.items()}
+    return {"start": {"grow": settings.grow, "tokens": tokens, "flops": flops}}
 
 
 def _identity(trainer: Trainer) -> str:

@@ -37,7 +37,8 @@ def deepen(small: PreTrainedModel, config: PreTrainedConfig, how: str, seed: int
     """
     large: Any = blank(small, config, seed)
     name = STACKS[config.model_type]
-    old, new = small.get_submodule(name), large.get_submodule(name)
+    old: Any = small.get_submodule(name)
+    new: Any = large.get_submodule(name)
     rest = {key: value for key, value in small.state_dict().items() if not key.startswith(f"{name}.")}
     large.load_state_dict(rest, strict=False)
     count = small.config.num_hidden_layers
