@@ -63,7 +63,8 @@ def stages(context: Context, until: str | None = None) -> list[Stage]:
     found: list[Stage] = [_corpus(context)]
     tasks = [_task(context, name) for name in context.recipe.tasks]
     found += [*tasks, _selection(context), _tokenizer(context), _tokens(context)]
-    found += [_pretrain(context, variant) for variant in context.recipe.variant_names()]
+    names = sorted(context.recipe.variant_names(), key=lambda name: len(context.recipe.forebears(name)))
+    found += [_pretrain(context, variant) for variant in names]
     found += (tuned := list(_finetunes(context)))
     if tasks and set(context.recipe.evaluate.rivals) & set(ON_VECTORS):
         found.append(_vectors(context))
@@ -214,7 +215,11 @@ def _tokens(context: Context) -> Stage:
 def _pretrain(context: Context, variant: str) -> Stage:
     recipe = context.recipe
     model, settings = recipe.model_for(variant), recipe.pretrain_for(variant)
-    start = known.folder_of(model.start, context.base, "model.start") if model.start else None
+    before = recipe.forebear(variant)
+    if before is not None:
+        start: Path | None = context.folder(f"pretrain/{before}") / "model"
+    else:
+        start = known.folder_of(model.start, context.base, "model.start") if model.start else None
     terms = lexicon_path(settings, context.base)
 
     def build(folder: Path) -> None:
@@ -242,9 +247,9 @@ def _pretrain(context: Context, variant: str) -> Stage:
             ),
             "seed": recipe.seed,
         },
-        inputs=("tokenizer", "tokens"),
+        inputs=("tokenizer", "tokens", *((f"pretrain/{before}",) if before else ())),
         files=(
-            *(_checkpoint_files(start) if start else ()),
+            *(_checkpoint_files(start) if start and not before else ()),
             *([terms] if terms else []),
         ),
         code=(

@@ -67,6 +67,7 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         models = [
             _model(settings, variant, trainings.get(variant), vocab) for variant in settings.variant_names()
         ]
+        _add_origins(settings, trainings, findings)
         findings.seconds["pretrain"] = sum(training.seconds for training in trainings.values())
         reduced = any(training.reduced for training in trainings.values()) or not trainings
         memory = _memory(settings, vocab, reduced)
@@ -134,7 +135,8 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     """Whether the checkpoints that the recipe names are here, and fit."""
     from wellread import known_models as known
     from wellread.models import build
-    from wellread.pretrain.parts import check_start
+    from wellread.models.grow.shapes import Shape, keeps_function
+    from wellread.pretrain.parts import check_shape
 
     named = {f"checkpoints.{one.name}.start": one.start for one in settings.checkpoints}
     if set(settings.evaluate.rivals) & set(ON_ENCODER):
@@ -147,10 +149,31 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     for variant in settings.variant_names():
         model = settings.model_for(variant)
         try:
-            if model.start:
-                check_start(build.load_config(known.folder_of(model.start, base, "model.start")), model)
+            before = settings.forebear(variant)
+            if before:
+                small = Shape.wanted(settings.model_for(before))
+            elif model.start:
+                small = Shape.of(build.load_config(known.folder_of(model.start, base, "model.start")))
+            else:
+                continue
+            check_shape(small, model)
+            if model.grow != "none":
+                kept = "computes the same" if keeps_function(small, model) else "starts near it, not equal"
+                was = f"{small.layers} x {small.hidden}"
+                findings.notes.append(f"{variant}: grown from {was} ({model.grow}); {kept}")
         except UserError as error:
             findings.add(error)
+
+
+def _add_origins(settings: Recipe, trainings: dict[str, probe.Training], findings: Findings) -> None:
+    """Say what the variants that others start from cost; their FLOPs are not in the others' own."""
+    for variant in trainings:
+        before = settings.forebears(variant)
+        if before:
+            cost = sum(trainings[name].flops["accounted"] for name in before)
+            findings.notes.append(
+                f"{variant}: {cost:.3g} FLOPs were spent before on {', '.join(before)}, and come on top"
+            )
 
 
 def _vocabulary(settings: Recipe, text: probe.Text | None) -> int:

@@ -124,6 +124,25 @@ class ModelSettings(Settings):
         description="With `start`: refuse a tokenizer that is not the checkpoint's, or give each of its new "
         "pieces the mean of the rows of the old pieces that it was cut into.",
     )
+    grow: Literal["none", "function-preserving", "advanced", "zero-pad", "stack"] = Field(
+        "none",
+        description="With `start`: grow the checkpoint to the shape given here. Its width by copies that "
+        "compute the same, by copies of the layer above, or by zeros at any ratio (llama, gpt2); or its "
+        "layers only.",
+    )
+    grow_depth: Literal["stack", "interleave", "identity"] = Field(
+        "stack",
+        description="With `grow`: where layers are added, the stack once more on top, copies beside their "
+        "layers, or on top with zero outputs, so that they change nothing at first (not bert).",
+    )
+
+    @model_validator(mode="after")
+    def _growth(self) -> ModelSettings:
+        if self.grow != "none" and self.start is None:
+            raise ValueError(f'grow = "{self.grow}" needs `start`, the checkpoint that grows')
+        if self.grow == "none" and self.grow_depth != "stack":
+            raise ValueError(f'grow_depth = "{self.grow_depth}" needs `grow`')
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -268,6 +287,22 @@ class PretrainSettings(Settings):
         None, description="Passes over the corpus (default 1)."
     )
     batch_tokens: Positive = Field(8192, description="Tokens per optimiser step, before the last short bin.")
+    lengths: tuple[tuple[Positive, Rate], ...] = Field(
+        (),
+        description="Stages of sequence length, such as [[128, 0.5], [512, 0.5]]: the longest sequence, "
+        "up to model.max_length, and the share of the tokens. A step has as many tokens in each.",
+    )
+    batches: tuple[tuple[Positive, Rate], ...] = Field(
+        (),
+        description="Stages of batch size, such as [[1024, 0.2], [4096, 0.8]]: tokens per step, up to "
+        "`batch_tokens`, and the share of the tokens.",
+    )
+    submodels: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Two-stage training of a grown model: at first each step trains the top `submodels` "
+        "layers of a sub-model of the lowest `submodels`, twice as many, ... layers; 0 for none.",
+    )
+    submodel_share: Rate = Field(0.2, description="Share of the steps that train sub-models.")
     accumulate: Positive = Field(1, description="Parts into which a step's batch is cut to save memory.")
     recompute: bool = Field(
         False, description="Keep only each layer's input and work the rest out again: less memory, slower."
@@ -318,6 +353,21 @@ class PretrainSettings(Settings):
     def _length(self) -> PretrainSettings:
         if self.tokens is not None and self.epochs is not None:
             raise ValueError("give `tokens` or `epochs`, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _stages(self) -> PretrainSettings:
+        for key, stages in (("lengths", self.lengths), ("batches", self.batches)):
+            values = [value for value, _ in stages]
+            if values != sorted(set(values)):
+                raise ValueError(f"{key} must grow from stage to stage, not {values}")
+            total = sum(share for _, share in stages)
+            if stages and abs(total - 1) > 1e-6:
+                raise ValueError(f"the shares in {key} must sum to 1, not {total:g}")
+        if self.batches and self.batches[-1][0] != self.batch_tokens:
+            raise ValueError(f"the last of batches must be batch_tokens ({self.batch_tokens})")
+        if self.submodels and self.sparsity.dynamic != "none":
+            raise ValueError("submodels leave layers out, dynamic sparsity wants them all: choose one")
         return self
 
     @property

@@ -16,6 +16,9 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from wellread import rng
 from wellread.errors import ArtefactError
 from wellread.models import build, packed, vocabulary
+from wellread.models.grow import grow
+from wellread.models.grow.shapes import Shape
+from wellread.models.grow.shapes import check as check_growth
 from wellread.objectives import clm, masking, mlm, policy
 from wellread.objectives.prediction import Prediction
 from wellread.objectives.units.lists import NONE, Lists
@@ -40,11 +43,16 @@ def make_model(
     Raises:
         ArtefactError: the start checkpoint is damaged, or does not fit the recipe or the tokenizer.
     """
+    living = None
     if model_settings.start is None:
         model = build.build(model_settings, tokenizer, kind(model_settings), rng.derive(seed, "weights"))
     else:
-        model = _started(model_settings, tokenizer, rng.derive(seed, "weights"))
-    linear.sparsify(model, settings.sparsity, seed)
+        small = _started(model_settings, tokenizer, rng.derive(seed, "weights"))
+        living = grow.living(small, model_settings, settings.sparsity, seed)
+        model = small
+        if model_settings.grow != "none":
+            model = grow.grow(small, model_settings, rng.derive(seed, "growth"))
+    linear.sparsify(model, settings.sparsity, seed, living)
     if settings.recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return packed.enable(model).train()
@@ -194,26 +202,31 @@ def _check_vocabulary(folder: Path, size: int, tokenizer: PreTrainedTokenizerBas
 
 
 def check_start(config: PreTrainedConfig, settings: ModelSettings) -> None:
-    """Whether a checkpoint has the shape of the recipe's [model].
+    """Whether a checkpoint has the shape of the recipe's [model], or can grow to it.
 
     Raises:
         ArtefactError: it has not; names the key.
+        RecipeError: the growth is impossible.
     """
-    for key, found, wanted in (
-        ("layout", config.model_type, settings.layout),
-        ("layers", config.num_hidden_layers, settings.layers),
-        ("hidden", config.hidden_size, settings.hidden),
-        ("heads", config.num_attention_heads, settings.heads),
-    ):
+    check_shape(Shape.of(config), settings)
+
+
+def check_shape(shape: Shape, settings: ModelSettings) -> None:
+    """As :func:`check_start`, of a model that may not exist yet."""
+    fixed = ("layout",) if settings.grow != "none" else ("layout", "layers", "hidden", "heads")
+    for key in fixed:
+        found, wanted = getattr(shape, key), getattr(settings, key)
         if found != wanted:
             raise ArtefactError(
                 f"the checkpoint at model.start has {key} = {found}, the recipe {wanted}",
                 where=f"model.{key}",
-                fix=f"set model.{key} = {found!r}",
+                fix=f"set model.{key} = {found!r}" + ("" if key == "layout" else ", or model.grow"),
             )
-    if settings.max_length > config.max_position_embeddings:
+    if settings.max_length > shape.max_length:
         raise ArtefactError(
-            f"the checkpoint at model.start reads {config.max_position_embeddings} tokens at most",
+            f"the checkpoint at model.start reads {shape.max_length} tokens at most",
             where="model.max_length",
-            fix=f"set model.max_length to {config.max_position_embeddings} or less",
+            fix=f"set model.max_length to {shape.max_length} or less",
         )
+    if settings.grow != "none":
+        check_growth(shape, settings)
