@@ -20,6 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from wellread import files
+from wellread.compress import early_exit
+from wellread.compress.prune import store as pruned
 from wellread.errors import ArtefactError, DataError
 from wellread.finetune import classifier, encode, objective
 from wellread.finetune.data import HEADS
@@ -89,10 +91,14 @@ class Predictor:
                 where=str(folder),
                 fix="give the folder of a fine-tuned model, or the run folder with --task",
             )
-        model = stored.load(folder, "tag" if kind == "tag" else "classify").eval()
+        reader = pruned if pruned.is_pruned(folder) else stored
+        model = reader.load(folder, "tag" if kind == "tag" else "classify").eval()
         labels = tuple(dict(config.id2label or {}).values())
         length -= stored.positions(folder)
-        return Predictor(model, tokenizer, kind, labels, length, classifier.head(kind, labels, tokenizer))
+        head = classifier.head(kind, labels, tokenizer)
+        if early_exit.is_early(folder):
+            head = early_exit.load(folder, model, head, kind)
+        return Predictor(model, tokenizer, kind, labels, length, head)
 
     def predict(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
         """Predict, in order and as the inputs come.
