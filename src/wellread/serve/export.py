@@ -23,6 +23,8 @@ PATTERNS = (
     "merges.txt",
     "README.md",
 )
+# What an engine's folder takes over: all but the weights.
+BESIDE = ("config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt")
 
 
 def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str | None = None) -> Path:
@@ -52,6 +54,25 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
             where=str(folder),
             fix='predict with Wellread, or fine-tune with light.method "lora", "bitfit" or "full"',
         )
+    check_place(folder, to, force=force)
+    try:
+        with files.new_folder(to) as partial:
+            copy_files(folder, partial, PATTERNS)
+            if card is not None:
+                (partial / "README.md").write_text(card, "utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot be written ({error.strerror})", where=str(to), fix="choose another folder with --to"
+        ) from None
+    return to
+
+
+def check_place(folder: Path, to: Path, *, force: bool) -> None:
+    """Refuse to export into the model's own folder, or over something else than an earlier export.
+
+    Raises:
+        UserError: with another place to choose.
+    """
     if to.resolve() == folder.resolve() or folder.resolve() in to.resolve().parents:
         raise UserError("the model's own folder", where=str(to), fix="choose another folder with --to")
     try:
@@ -67,13 +88,13 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
                 where=str(to),
                 fix="choose another folder with --to; --force replaces exports only",
             )
-        with files.new_folder(to) as partial:
-            for path in sorted({path for pattern in PATTERNS for path in folder.glob(pattern)}):
-                shutil.copyfile(path, partial / path.name)
-            if card is not None:
-                (partial / "README.md").write_text(card, "utf-8")
     except OSError as error:
         raise UserError(
-            f"cannot be written ({error.strerror})", where=str(to), fix="choose another folder with --to"
+            f"cannot be read ({error.strerror})", where=str(to), fix="choose another folder with --to"
         ) from None
-    return to
+
+
+def copy_files(folder: Path, to: Path, patterns: tuple[str, ...]) -> None:
+    """Copy the files of a model folder that match."""
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        shutil.copyfile(path, to / path.name)
