@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import toy
 
-from wellread import files
+from wellread import cli, files
 from wellread.errors import ArtefactError, UserError
 from wellread.finetune.encode import texts
+from wellread.finetune.objective import valid_iob2
 from wellread.models import build
 from wellread.serve.engines import parity
 from wellread.serve.engines.agreement import agreement
-from wellread.serve.engines.engine import feed, padded_batches
+from wellread.serve.engines.engine import feed, open_engine, padded_batches
 from wellread.serve.engines.folder import export_engine
 from wellread.serve.engines.formats import check_formats
 from wellread.serve.predict import Predictor, predict_lines
@@ -36,8 +37,20 @@ def exported(models, tmp_path_factory):
     to = tmp_path_factory.mktemp("exported")
     task = read_task(models / "tasks/classify", "classify")
     facts = export_engine(models / "classify/model", to / "classify", INT8, task=task)
-    export_engine(models / "tag/model", to / "tag", ("transformers", "onnx", "openvino"))
+    formats = ("--format", "transformers", "--format", "onnx", "--format", "openvino")
+    command("export", models / "tag/model", "--to", to / "tag", *formats)
     return to, facts
+
+
+def command(*arguments):
+    """``wellread ARGUMENTS`` in this process; it must succeed."""
+    before, sys.argv = sys.argv, ["wellread", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code
+    finally:
+        sys.argv = before
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +87,24 @@ def test_one_folder_runs_on_every_engine_and_gives_the_same_lines(models, export
     found = Predictor.load(exported[0] / "tag", engine).predict([*TEXTS, ["aspirin", "extract"]])
     for ours, theirs in zip(found, expected, strict=True):
         same(ours, theirs, 1e-5)
+
+
+def test_the_command_predicts_with_the_engine_that_is_asked_for(exported, tmp_path):
+    (tmp_path / "in.txt").write_text("aspirin extract\nbrca1\n")
+    lines = []
+    for engine in ("onnx", "openvino", "torch"):
+        out = tmp_path / f"{engine}.jsonl"
+        command(
+            "predict", exported[0] / "tag", "--input", tmp_path / "in.txt", "--out", out, "--engine", engine
+        )
+        lines.append([json.loads(line) for line in out.read_text().splitlines()])
+    for one, *others in zip(*lines, strict=True):
+        for other in others:
+            same(other, one, 1e-5)
+    with pytest.raises(UserError, match="no graph for 'openvino'"):
+        open_engine(tmp_path, {"engines": {"onnx": {}}}, "openvino", 1, 1)
+    with pytest.raises(UserError, match="there is no engine 'tensorflow'"):
+        Predictor.load(exported[0] / "tag", "tensorflow")
 
 
 def test_pairs_with_segments(pairs):
@@ -155,7 +186,7 @@ def test_the_script_in_the_readme_needs_neither_wellread_nor_torch(exported, pai
     first = {}
     for begin, _, tag in pieces:
         first.setdefault(words[:begin].count(" "), tag)
-    assert [first[number] for number in range(4)] == tagged["tags"]
+    assert valid_iob2([first[number] for number in range(4)]) == tagged["tags"]
 
 
 def test_what_stands_in_the_folder(exported, models):
