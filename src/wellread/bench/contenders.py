@@ -27,12 +27,14 @@ Answer = Callable[[Sequence[str]], Any]
 
 
 def export(model: Path, names: Sequence[str], texts: Sequence[str], scratch: Path) -> dict[str, Path]:
-    """Export the engines among the contenders; returns the folder of each."""
+    """Export the engines among the contenders, those of one precision together; returns the folder of each."""
     folders = {}
-    for name in names:
-        if name in FORMATS:
-            export_engine(model, scratch / name, name, texts)
-            folders[name] = scratch / name
+    for int8 in (False, True):
+        some = [name for name in names if name in FORMATS and FORMATS[name].int8 == int8]
+        if some:
+            place = scratch / ("int8" if int8 else "fp32")
+            export_engine(model, place, some, texts)
+            folders |= dict.fromkeys(some, place)
     return folders
 
 
