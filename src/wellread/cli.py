@@ -291,12 +291,15 @@ def export(
         Path | None,
         typer.Option("--data", help="For int8: labelled data of the task; default those of the run."),
     ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
 ) -> None:
     """Copy a model into a folder that any transformers user can load, or make graphs for fast engines."""
     from wellread.serve.engines.formats import check_formats
     from wellread.serve.export import export as copy
 
     formats = check_formats(kinds or ["transformers"])
+    if half and formats != ("transformers",):
+        raise UserError("engines have no half precision", where="--half", fix="leave it out, or export int8")
     folder, text = _model_folder(run, task, model), None
     if folder != run:
         from wellread.report import card, gather
@@ -310,7 +313,7 @@ def export(
         print(to)
         say(f"Next: `wellread predict {to} --input FILE`; README.md there shows how to do without Wellread.")
         return
-    copy(folder, to, force=force, card=text)
+    copy(folder, to, force=force, card=text, half=half)
     print(to)
     say(f"Next: `AutoModel.from_pretrained({str(to)!r})`, with or without Wellread.")
 
@@ -378,6 +381,10 @@ def data_get(
     from wellread import known_models as known
     from wellread.corpus import registry
 
+    if name in known.OURS:
+        print(known.folder_of(name, Path(), name))
+        say(f"Next: it is here already: `wellread finetune --model {name} --data FILE`.")
+        return
     if name in known.KNOWN:
         print(known.get(name, source, quiet))
         say("Next: name it as `start` of a [[checkpoints]] table or of [model] in a recipe.")

@@ -235,7 +235,9 @@ def _pretrain(context: Context, variant: str) -> Stage:
         build=build,
         settings={
             "model": model.model_dump(mode="json"),
-            "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_seconds", "recompute"}),
+            "pretrain": settings.model_dump(
+                mode="json", exclude={"checkpoint_seconds": True, "recompute": True} | settings.idle()
+            ),
             "seed": recipe.seed,
         },
         inputs=("tokenizer", "tokens"),
@@ -243,6 +245,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
         code=(
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
             *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
+            *(("finetune/stability/averaging",) if settings.ema_decay else ()),
         ),
     )
 
@@ -384,6 +387,11 @@ def _rivals(context: Context, task: str) -> Stage:
         code=(
             *("evaluate/rivals", *READING),
             *(("finetune/encode", "models", "schedules", "tokens/batch") if encoder else ()),
+            *(
+                ("finetune", "models", "schedules", "tokens/batch", "tokens/tokenizer")
+                if "cct" in names
+                else ()
+            ),
         ),
     )
 

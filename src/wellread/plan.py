@@ -161,12 +161,18 @@ def _vocabulary(settings: Recipe, text: probe.Text | None) -> int:
 
 
 def _check_updates(settings: Recipe, variant: str, steps: int, findings: Findings) -> None:
+    from wellread.pretrain import average
     from wellread.sparsity import dynamic
 
-    try:
-        dynamic.check(settings.pretrain_for(variant).sparsity, steps)
-    except UserError as error:
-        findings.add(error)
+    pretrain = settings.pretrain_for(variant)
+    for check in (
+        lambda: dynamic.check(pretrain.sparsity, steps),
+        lambda: average.check(pretrain.ema_decay, steps),
+    ):
+        try:
+            check()
+        except UserError as error:
+            findings.add(error)
 
 
 def _check_tasks(settings: Recipe, base: Path, findings: Findings) -> None:
@@ -251,7 +257,9 @@ def _memory(settings: Recipe, vocab: int, reduced: bool) -> dict[str, int]:
     counted = 0
     for variant in settings.variant_names():
         model, pretrain = settings.model_for(variant), settings.pretrain_for(variant)
-        parts = flops.memory_bytes(model, vocab, pretrain.optimizer, pretrain.sparsity)
+        parts = flops.memory_bytes(
+            model, vocab, pretrain.optimizer, pretrain.sparsity, averaged=pretrain.ema_decay > 0
+        )
         # A gated block and attention keep about 16 numbers a token, width and layer for the backward pass;
         # recomputed, 16 for one layer and the input of each.
         kept = 16 + model.layers if pretrain.recompute else 16 * model.layers

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from wellread.errors import RecipeError
+from wellread.models import presets
 from wellread.settings import (
     CheckpointSettings,
     CorpusSettings,
@@ -72,7 +73,8 @@ class Recipe(Settings):
 
     def model_for(self, variant: str) -> ModelSettings:
         """[model] with the variant's changes."""
-        change = self._variant(variant).model
+        # A variant's preset replaces the whole shape that [model] gives.
+        change = presets.filled(self._variant(variant).model)
         return merge(self.model, change, f"variants.{variant}.model")
 
     def pretrain_for(self, variant: str) -> PretrainSettings:

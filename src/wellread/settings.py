@@ -6,9 +6,11 @@ generated from.  This module imports neither torch nor transformers.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from wellread.models import presets
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -20,6 +22,13 @@ class Settings(BaseModel):
     """A frozen group of settings that refuses keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Keys that came after the first runs were made.  At their defaults they change nothing, and are left out
+    # of what a run is told by, so that it stays the same run.
+    later: ClassVar[tuple[str, ...]] = ()
+
+    def idle(self) -> dict[str, Any]:
+        """The keys of ``later`` that stand at their defaults, to be excluded from a dump."""
+        return {key: True for key in self.later if getattr(self, key) == type(self).model_fields[key].default}
 
 
 class CorpusSettings(Settings):
@@ -82,6 +91,13 @@ class TokenizerSettings(Settings):
 class ModelSettings(Settings):
     """The architecture: a stock `transformers` layout."""
 
+    # What it fills in tells the model; the name is no part of that.
+    preset: str | None = Field(
+        None,
+        exclude=True,
+        description="A published shape by name (docs/methods/miniatures.md), such as bert-4-256 or "
+        "bert-tiny: fills in `layout`, `layers`, `hidden`, `heads` and `ffn`; keys that are given win.",
+    )
     layout: Literal["modernbert", "bert", "llama", "gpt2"] = Field("modernbert", description="Stock layout.")
     layers: Positive = Field(4, description="Transformer layers.")
     hidden: Positive = Field(256, description="Width of the residual stream.")
@@ -108,6 +124,16 @@ class ModelSettings(Settings):
         description="With `start`: refuse a tokenizer that is not the checkpoint's, or give each of its new "
         "pieces the mean of the rows of the old pieces that it was cut into.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, value: Any) -> Any:
+        return presets.filled(value)
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        return presets.check(value) if value is not None else None
 
     @model_validator(mode="after")
     def _shape(self) -> ModelSettings:
@@ -173,6 +199,8 @@ class SparsitySettings(Settings):
 class PretrainSettings(Settings):
     """Objective, optimiser and schedule of pre-training."""
 
+    later: ClassVar[tuple[str, ...]] = ("schedule", "ema_decay")
+
     objective: Literal["mlm", "clm"] | None = Field(
         None, description="Masked or causal language model; default by layout."
     )
@@ -196,8 +224,22 @@ class PretrainSettings(Settings):
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.98), description="AdamW's decay rates.")
     eps: Annotated[float, Field(gt=0)] = Field(1e-8, description="AdamW's epsilon.")
     clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
+    schedule: Literal["wsd", "wsd-sqrt", "cosine", "triangular"] = Field(
+        "wsd",
+        description="After the warm-up: a plateau and a linear decay (wsd), a plateau and a decay by "
+        "1 - sqrt (wsd-sqrt), half a cosine down, or a line down from the peak (triangular).",
+    )
     warmup: Fraction = Field(0.06, description="Share of the steps that warm up.")
-    decay: Rate = Field(0.4, description="Share of the steps, at the end, that decay to zero linearly.")
+    decay: Rate = Field(
+        0.4,
+        description="wsd, wsd-sqrt: share of the steps, at the end, that decay to zero; cosine and "
+        "triangular fall from the warm-up on.",
+    )
+    ema_decay: Fraction = Field(
+        0.0,
+        description="Validate and keep an exponential moving average of the weights, in which a step's "
+        "weight falls by this factor with each later one; 0 for none.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast on GPU, fp32 on CPU."
     )
@@ -393,10 +435,12 @@ class FinetuneSettings(Settings):
 class EvaluateSettings(Settings):
     """Rivals and intervals."""
 
-    rivals: tuple[Literal["majority", "tfidf", "static", "minilm-frozen", "minilm-setfit"], ...] = Field(
-        ("majority", "tfidf"),
-        description="Cheap rivals on the same splits (docs/methods/rivals.md); those with minilm need "
-        "`wellread data get minilm`.",
+    rivals: tuple[Literal["majority", "tfidf", "static", "minilm-frozen", "minilm-setfit", "cct"], ...] = (
+        Field(
+            ("majority", "tfidf"),
+            description="Cheap rivals on the same splits (docs/methods/rivals.md); those with minilm need "
+            "`wellread data get minilm`.",
+        )
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         1000, description="Resamples behind each 95% interval; 0 for none."

@@ -56,6 +56,11 @@ VARIANTS = {
     "set": {"optimizer": "muon", "sparsity": {"level": 0.5, "dynamic": "set", "update_every": 1}},
     "accumulate": {"accumulate": 3, "whole_word": True},
     "dropout": {"model": {"dropout": 0.1}},
+    "average": {
+        "ema_decay": 0.8,
+        "schedule": "cosine",
+        "sparsity": {"level": 0.75, "pattern": "block8", "dynamic": "set", "update_every": 2},
+    },
 }
 
 

@@ -105,6 +105,8 @@ def test_the_command_predicts_with_the_engine_that_is_asked_for(exported, tmp_pa
         open_engine(tmp_path, {"engines": {"onnx": {}}}, "openvino", 1, 1)
     with pytest.raises(UserError, match="there is no engine 'tensorflow'"):
         Predictor.load(exported[0] / "tag", "tensorflow")
+    with pytest.raises(UserError, match="without the checkpoint"):
+        Predictor.load(exported[0] / "classify", "torch")
 
 
 def test_pairs_with_segments(pairs):

@@ -25,7 +25,7 @@ from wellread.finetune import classifier, encode, objective
 from wellread.finetune.data import HEADS
 from wellread.finetune.head import NOTES, Head
 from wellread.finetune.light import stored
-from wellread.models import build
+from wellread.models import build, cct
 from wellread.pipeline import cores
 from wellread.progress import say
 from wellread.serve.engines import engine as engines
@@ -82,6 +82,14 @@ class Predictor:
             )
         if engine != "torch" and (engine or is_engine(folder)):
             return _exported(folder, engine)
+        if is_engine(folder) and not any(folder.glob("*.safetensors")):
+            raise UserError(
+                "the folder was exported without the checkpoint that torch needs",
+                where=str(folder),
+                fix="use another --engine, or export it with --format transformers as well",
+            )
+        if cct.is_folder(folder):
+            return _compact(folder)
         config = build.load_config(folder)
         if (folder / files.MANIFEST).exists():
             files.check(folder)
@@ -187,6 +195,17 @@ def with_engine(predictor: Predictor, engine: Engine) -> Predictor:
     """The same predictor with its logits from an engine."""
     head = replace(predictor.head, logits=lambda model, encoded: model.logits(encoded))
     return replace(predictor, model=engine, head=head)
+
+
+def _compact(folder: Path) -> Predictor:
+    """A CCT, which is no stock model."""
+    build.refuse_code(folder)
+    model: Any = cct.load(folder)
+    tokenizer = tokenizers.load(folder)
+    kind = _KINDS.get(model.config.problem_type, "classify")
+    labels = tuple(dict(model.config.id2label).values())
+    head = classifier.head(kind, labels, tokenizer)
+    return Predictor(model, tokenizer, kind, labels, model.config.max_position_embeddings, head)
 
 
 def spans(tags: list[str]) -> list[tuple[int, int, str]]:

@@ -75,7 +75,7 @@ def export_engine(
             fix="give the labelled data with --data, or the run folder with --task",
         )
     export.check_place(folder, to, force=force)
-    with files.new_folder(to) as partial:
+    with export.writing(to), files.new_folder(to) as partial:
         facts = _write(folder, partial, reference, chosen, examples)
         if task is not None:
             _compare(partial, reference, facts, task)
