@@ -52,6 +52,12 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
             where=str(folder),
             fix='predict with Wellread, or fine-tune with light.method "lora", "bitfit" or "full"',
         )
+    if (folder / "quantised.json").exists():
+        raise ArtefactError(
+            "a plain transformers folder cannot hold quantised weights",
+            where=str(folder),
+            fix="predict with Wellread, or copy the folder as it is",
+        )
     if to.resolve() == folder.resolve() or folder.resolve() in to.resolve().parents:
         raise UserError("the model's own folder", where=str(to), fix="choose another folder with --to")
     try:
