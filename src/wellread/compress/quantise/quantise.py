@@ -80,7 +80,7 @@ def attach_ranges(model: Any, subject: Subject, settings: QuantiseSettings, seed
 
 
 def parameter_bytes(quantised: Quantised) -> dict[str, int]:
-    """Bytes by kind: "codes" and "tables" of quantised weights and ranges of inputs, "float" of all others."""
+    """Bytes by kind: "codes", "tables" (and ranges of inputs), "float" (what is not quantised)."""
     packed = sum(-(-each.codes.numel() * each.scheme.bits // 8) for each in quantised.codes.values())
     everything = sum(each.bytes for each in quantised.codes.values())
     rest = dict(quantised.model.named_parameters())

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -27,11 +28,11 @@ from wellread.settings import Positive, Rate, Settings
 class SensitivitySettings(Settings):
     """How long and on how much the curvature is measured."""
 
-    parts: Positive = 10
-    sequences: Positive = 64
-    batch: Positive = 16
-    tolerance: Rate = 0.01
-    max_iterations: Positive = 30
+    parts: Positive = Field(10, description="Parts of the training data.")
+    sequences: Positive = Field(32, description="In each part; the paper takes a tenth of the data.")
+    batch: Positive = Field(16, description="Sequences differentiated at a time.")
+    tolerance: Rate = Field(0.01, description="Stop when an eigenvalue changes by a smaller share.")
+    max_iterations: Positive = Field(20, description="Stop then in any case.")
 
 
 @dataclass(frozen=True)
