@@ -10,6 +10,7 @@ Loading makes the float32 weights again: the folder is small, the model in memor
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import asdict
 from math import prod
@@ -54,7 +55,9 @@ def save(quantised: Quantised, tokenizer: Any, folder: Path) -> dict[str, int]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    quantised.model.config.save_pretrained(folder)
+    config = copy.deepcopy(quantised.model.config)
+    config.architectures = [type(quantised.model).__name__]  # as a model's own save_pretrained does
+    config.save_pretrained(folder)
     save_file(_tensors(quantised), folder / WEIGHTS)
     schemes = {
         name: {"shape": list(each.codes.shape), **asdict(each.scheme)}

@@ -146,6 +146,8 @@ def _products(
         for number in active:
             own = [next(gradients) for _ in stacks[number]]
             along = _dot(own, vectors[number])
+            if not along.requires_grad:  # the loss is linear in these weights
+                continue
             product = torch.autograd.grad(
                 along, list(stacks[number]), retain_graph=True, materialize_grads=True
             )
