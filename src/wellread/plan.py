@@ -54,8 +54,13 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         if sampled and text:
             findings.seconds |= text.seconds
             for variant in settings.variant_names():
-                trainings[variant] = probe.pretraining(settings, variant, text, scratch, PROBE_SECONDS)
-                _check_updates(settings, variant, trainings[variant].steps, findings)
+                try:
+                    found = probe.pretraining(settings, variant, text, scratch, path.parent, PROBE_SECONDS)
+                except UserError as error:
+                    findings.add(error)
+                    continue
+                trainings[variant] = found
+                _check_updates(settings, variant, found.steps, findings)
             for task in settings.tasks:
                 _add_finetuning(settings, task, sampled, text, path.parent, findings)
         vocab = _vocabulary(settings, text)
@@ -184,12 +189,18 @@ def _vocabulary(settings: Recipe, text: probe.Text | None) -> int:
 
 
 def _check_updates(settings: Recipe, variant: str, steps: int, findings: Findings) -> None:
+    from wellread.pretrain import average
     from wellread.sparsity import dynamic
 
-    try:
-        dynamic.check(settings.pretrain_for(variant).sparsity, steps)
-    except UserError as error:
-        findings.add(error)
+    pretrain = settings.pretrain_for(variant)
+    for check in (
+        lambda: dynamic.check(pretrain.sparsity, steps),
+        lambda: average.check(pretrain.ema_decay, steps),
+    ):
+        try:
+            check()
+        except UserError as error:
+            findings.add(error)
 
 
 def _check_tasks(settings: Recipe, base: Path, findings: Findings) -> None:
@@ -274,7 +285,9 @@ def _memory(settings: Recipe, vocab: int, reduced: bool) -> dict[str, int]:
     counted = 0
     for variant in settings.variant_names():
         model, pretrain = settings.model_for(variant), settings.pretrain_for(variant)
-        parts = flops.memory_bytes(model, vocab, pretrain.optimizer, pretrain.sparsity)
+        parts = flops.memory_bytes(
+            model, vocab, pretrain.optimizer, pretrain.sparsity, averaged=pretrain.ema_decay > 0
+        )
         # A gated block and attention keep about 16 numbers a token, width and layer for the backward pass;
         # recomputed, 16 for one layer and the input of each.
         kept = 16 + model.layers if pretrain.recompute else 16 * model.layers

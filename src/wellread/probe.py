@@ -240,24 +240,37 @@ class Training:
     reduced: bool
 
 
-def pretraining(recipe: Recipe, variant: str, text: Text, scratch: Path, seconds: float) -> Training:
-    """Take a few real steps on the sample, at each stage of length and batch size."""
+def pretraining(
+    recipe: Recipe, variant: str, text: Text, scratch: Path, base: Path, seconds: float
+) -> Training:
+    """Take a few real steps on the sample, at each stage of length and batch size.
+
+    Raises:
+        UserError: the text or the list of terms does not do for masking as the recipe wants it.
+    """
+    from wellread.objectives.units import lists, pmi
     from wellread.pretrain import loop, validation
     from wellread.schedules.phases import phases
     from wellread.tokens import store, tokenizer
 
     # A checkpoint to start from changes nothing in the time of a step.
-    model, settings = (
-        recipe.model_for(variant).model_copy(update={"start": None}),
-        recipe.pretrain_for(variant),
-    )
+    settings = recipe.pretrain_for(variant)
+    model = recipe.model_for(variant).model_copy(update={"start": None})
     loaded, opened = tokenizer.load(text.tokenizer), store.Store.open(scratch / "store")
+    # A phrase that is common in the whole text is rarer in the sample.
+    least = max(2, round(pmi.LEAST * opened.n_tokens / max(1, text.tokens)))
+    masked = lists.prepare(
+        pipeline.with_lexicon(settings, pipeline.lexicon_path(settings, base)).masking,
+        *(opened, text.tokenizer, scratch / f"lists-{variant}"),
+        quiet=True,
+        least=min(least, pmi.LEAST),
+    )
     stages = phases(settings, model.max_length)
     probes = [
         _Probe(
-            model, settings, stage, loaded, opened, text, recipe.seed, scratch / f"bins-{variant}-{number}"
+            model, settings, stage, loaded, opened, text, masked, recipe.seed, scratch / f"bins-{variant}-{n}"
         )
-        for number, stage in enumerate(stages)
+        for n, stage in enumerate(stages)
     ]
     passes = sum(stage.share / probe.per_epoch for stage, probe in zip(stages, probes, strict=True))
     tokens = settings.tokens or round((settings.epochs or 1.0) / passes)
@@ -284,6 +297,7 @@ class _Probe:
     tokenizer: Any
     store: Any
     text: Text
+    masked: Any
     seed: int
     folder: Path
 
@@ -334,7 +348,7 @@ class _Probe:
         short = self.settings.model_copy(update=changes)
         special = self.tokenizer.num_special_tokens_to_add()
         packed = packing.plan(self.store, most, batch, special, self.seed, self.folder)
-        trainer = loop.make_trainer(shape, short, self.tokenizer, 1000, self.seed)
+        trainer = loop.make_trainer(shape, short, self.tokenizer, 1000, self.seed, masked=self.masked)
         done = loop.Done()
         loop.take_step(trainer, packed.batch(0), 0, done)
         seen, began = 0, time.perf_counter()

@@ -16,11 +16,13 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from wellread.errors import RecipeError
+from wellread.models import presets
 from wellread.settings import (
     CheckpointSettings,
     CorpusSettings,
     EvaluateSettings,
     FinetuneSettings,
+    MaskingSettings,
     ModelSettings,
     Name,
     Positive,
@@ -72,7 +74,8 @@ class Recipe(Settings):
 
     def model_for(self, variant: str) -> ModelSettings:
         """[model] with the variant's changes."""
-        change = self._variant(variant).model
+        # A variant's preset replaces the whole shape that [model] gives.
+        change = presets.filled(self._variant(variant).model)
         return merge(self.model, change, f"variants.{variant}.model")
 
     def forebear(self, variant: str) -> str | None:
@@ -131,6 +134,12 @@ class Recipe(Settings):
                     f"pretrain.objective {pretrain.objective!r} does not fit layout {model.layout!r}"
                 )
             _check_stages(model, pretrain)
+            if model.causal and (pretrain.masking != MaskingSettings() or pretrain.pairs != "none"):
+                key = "masking" if pretrain.pairs == "none" else "pairs"
+                raise ValueError(
+                    f"pretrain.{key} does not fit layout {model.layout!r}, a decoder, which masks nothing: "
+                    "leave it out, or choose the layout of an encoder"
+                )
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(
                     f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "

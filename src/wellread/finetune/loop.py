@@ -10,7 +10,7 @@ ever resumed in the middle.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from wellread.evaluate.metrics import score
 from wellread.finetune import encode, objective, stable
 from wellread.finetune.data import TaskData
 from wellread.finetune.light import methods as light
-from wellread.finetune.objective import Objective
+from wellread.finetune.objective import Objective, Split
 from wellread.finetune.optimizer import optimizer, set_rates
 from wellread.finetune.stability import averaging
 from wellread.finetune.stability.freeze import freeze
@@ -34,6 +34,11 @@ from wellread.models import build, packed
 from wellread.schedules import learning_rate
 from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.task import Example
+
+# (model, train, (B,) sequences of a batch, objective, a seed of this step) -> mean loss, to differentiate.
+Loss = Callable[[Any, Split, np.ndarray, Objective, int], Tensor]
+# (model, number of steps done): what a method does to the weights after each step.
+After = Callable[[Any, int], None]
 
 
 @dataclass
@@ -83,6 +88,12 @@ class _Best:
     since: int = 0  # evaluations since then
 
 
+@dataclass(frozen=True)
+class _Ways:
+    loss: Loss
+    after: After | None
+
+
 def finetune(
     data: TaskData,
     train: Sequence[Example],
@@ -111,24 +122,64 @@ def finetune(
     """
     task = data.task
     settings, picked = stable.resolve(settings, task.kind, len(train), stable.size_of(start))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = data.head.open(start, tokenizer, settings.dropout, seed)
     reinitialise(model, settings.reinit_layers, seed)
     freeze(model, settings.freeze_layers)
     packed.enable(model)
     light.equip(model, settings.light, settings.dropout, seed)
-    model.to(device)
+    result = tune(model, data, train, settings, seed)
+    result.picked = picked
+    return result
+
+
+def tune(
+    model: Any,
+    data: TaskData,
+    train: Sequence[Example],
+    settings: FinetuneSettings,
+    seed: int,
+    *,
+    loss: Loss | None = None,
+    after: After | None = None,
+    fine_tuned: bool = False,
+) -> FinetuneResult:
+    """Train a model that is already open, in place: what fine-tuning and compression share.
+
+    Args:
+        model: a stock model with the task's head and packed attention; a method may have replaced its linear
+            layers.
+        data: the encoded task.
+        train: the examples to train on, among those that ``data`` was prepared for; none to ask the model as
+            it is.
+        settings: with all keys resolved.
+        seed: of the dropout and the order.
+        loss: instead of the head's own, a teacher's for instance.
+        after: called after each step.
+        fine_tuned: the model already predicts this task, so a regression's head gives scores as they are.
+
+    Returns:
+        The outcome, with the same model in evaluation mode on the CPU, its best weights in place.
+
+    Raises:
+        DataError: no training example has a word that the tokenizer can read.
+    """
+    task = data.task
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     members = data.sequences(train)
     if train and not len(members):
         raise DataError("no training example has a word that the tokenizer can read", where=task.name)
-    goal = data.head.fit(model, data.splits["train"], members, settings.class_weights)
+    with objective.kept(model, wanted=fine_tuned and task.kind == "regress"):
+        goal = data.head.fit(model, data.splits["train"], members, settings.class_weights)
     goal = replace(goal, agreement=settings.rdrop)
-    result = FinetuneResult(labels=len(train), picked=picked)
+    if fine_tuned:
+        objective.unfold(goal, model)
+    result = FinetuneResult(labels=len(train))
     result.trainable_parameters, result.parameters = light.count(model)
     cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
     result.truncated = int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
     with build.seeded(rng.derive(seed, "finetune-dropout")):
-        best = _train(model, data, members, goal, settings, seed, result) if train else _Best()
+        ways = _Ways(loss or data.head.loss, after)
+        best = _train(model, data, members, goal, settings, seed, result, ways) if train else _Best()
     if not result.failed:
         if best.state:
             model.load_state_dict(best.state, strict=False)
@@ -158,6 +209,7 @@ def _train(
     settings: FinetuneSettings,
     seed: int,
     result: FinetuneResult,
+    ways: _Ways,
 ) -> _Best:
     """Take the steps; fills the result's history, steps and failure."""
     steps, best = steps_of(settings, len(members)), _Best()
@@ -171,7 +223,7 @@ def _train(
     for step in range(steps):
         set_rates(optimiser, settings, step, learning_rate.linear(step, steps, settings.warmup))
         index = members[encode.order(len(members), step * settings.batch, settings.batch, seed)]
-        loss = data.head.loss(model, split, index, goal, rng.derive(seed, "finetune-step", step))
+        loss = ways.loss(model, split, index, goal, rng.derive(seed, "finetune-step", step))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         losses.append(loss.item())
@@ -182,6 +234,8 @@ def _train(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         result.steps = step + 1
+        if ways.after:
+            ways.after(model, step + 1)
         if average:
             averaging.update(average, step)
         if step + 1 in marks and (average is None or average.points):

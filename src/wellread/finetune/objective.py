@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -214,3 +216,24 @@ def fold(objective: Objective, model: nn.Module) -> None:
     layer.weight.mul_(objective.scale)
     if layer.bias is not None:
         layer.bias.mul_(objective.scale).add_(objective.centre)
+
+
+@torch.no_grad()
+def unfold(objective: Objective, model: nn.Module) -> None:
+    """Take the scale of a regression out of the head again: the opposite of :func:`fold`."""
+    if objective.kind != "regress":
+        return
+    layer = last_layer(model)
+    layer.weight.div_(objective.scale)
+    if layer.bias is not None:
+        layer.bias.sub_(objective.centre).div_(objective.scale)
+
+
+@contextmanager
+def kept(model: nn.Module, *, wanted: bool) -> Iterator[None]:
+    """The last layer's weight is afterwards what it was before, where that is wanted."""
+    before = last_layer(model).weight.detach().clone() if wanted else None
+    yield
+    if before is not None:
+        with torch.no_grad():
+            last_layer(model).weight.copy_(before)

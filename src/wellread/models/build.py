@@ -137,7 +137,7 @@ def load_config(folder: str | Path) -> PreTrainedConfig:
         raise ArtefactError(
             "not a model configuration", where=str(path), fix="restore the folder from its source"
         ) from None
-    _refuse_code(folder)
+    refuse_code(folder)
     if model_type not in LAYOUTS:
         raise ArtefactError(
             f"model_type {model_type!r} is not supported",
@@ -250,7 +250,12 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _refuse_code(folder: Path) -> None:
+def refuse_code(folder: Path) -> None:
+    """Refuse a folder in which a file can carry code.
+
+    Raises:
+        ArtefactError: naming the file.
+    """
     fix = "load only checkpoints of plain safetensors and JSON; delete the file if the model does without it"
     for pattern in UNSAFE:
         for path in sorted(folder.rglob(pattern)):

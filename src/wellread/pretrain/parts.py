@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -18,15 +19,17 @@ from wellread.models import build, packed, vocabulary
 from wellread.models.grow import grow
 from wellread.models.grow.shapes import Shape
 from wellread.models.grow.shapes import check as check_growth
-from wellread.objectives import clm, masking, mlm
+from wellread.objectives import clm, masking, mlm, policy
 from wellread.objectives.prediction import Prediction
+from wellread.objectives.units.lists import NONE, Lists
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import linear
 from wellread.tokens import tokenizer as tokenizers
 from wellread.tokens.batch import PackedBatch
 
-# A batch and its epoch (None in validation) to what is predicted from it.
-Objective = Callable[[PackedBatch, int | None], Prediction]
+# A batch, its epoch (None in validation) and how much of the training lies behind (0 to 1) to what is
+# predicted from it.
+Objective = Callable[[PackedBatch, int | None, float], Prediction]
 
 
 def make_model(
@@ -65,14 +68,15 @@ def make_objective(
     settings: PretrainSettings,
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
+    lists: Lists = NONE,
 ) -> Objective:
-    """The objective as a function of a batch and its epoch; validation has one fixed mask.
+    """The objective as a function of batch, epoch and progress; validation has one fixed mask.
 
     Raises:
         ArtefactError: a masked model's tokenizer has no mask token.
     """
     if model_settings.causal:
-        return lambda batch, _: clm.predict(batch)
+        return lambda batch, *_: clm.predict(batch)
     mask_id = tokenizer.mask_token_id
     if mask_id is None:
         raise ArtefactError(
@@ -81,12 +85,13 @@ def make_objective(
             fix="leave it out to train a tokenizer, or choose a causal layout",
         )
 
-    def masked(batch: PackedBatch, epoch: int | None) -> Prediction:
+    ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+    training = policy.make(settings.masking, lists, mask_id, ordinary, seed)
+
+    def masked(batch: PackedBatch, epoch: int | None, progress: float = 0.0) -> Prediction:
         if epoch is None:
-            positions = masking.validation_positions(batch)
-        else:
-            positions = masking.choose(batch, settings.mask_rate, settings.whole_word, seed, epoch)
-        return mlm.predict(batch, positions, mask_id)
+            return mlm.predict(batch, masking.validation_positions(batch), mask_id)
+        return training(batch, epoch, progress)
 
     return masked
 

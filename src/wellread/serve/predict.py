@@ -25,7 +25,7 @@ from wellread.finetune import classifier, encode, objective
 from wellread.finetune.data import HEADS
 from wellread.finetune.head import NOTES, Head
 from wellread.finetune.light import stored
-from wellread.models import build
+from wellread.models import build, cct
 from wellread.progress import say
 from wellread.settings import AnswerSettings, FinetuneSettings
 from wellread.tasks.examples import TOKEN, check_options
@@ -67,6 +67,8 @@ class Predictor:
             ArtefactError: no model there, a damaged or unsafe one, or one that has not learnt to give labels.
         """
         folder = Path(folder)
+        if cct.is_folder(folder):
+            return _compact(folder)
         config = build.load_config(folder)
         if (folder / files.MANIFEST).exists():
             files.check(folder)
@@ -158,6 +160,17 @@ class Predictor:
                 span = _span(begin, end, label, probability)
                 results.append({**span, "start": start, "end": stop, "text": value[start:stop]})
             yield {"spans": results}
+
+
+def _compact(folder: Path) -> Predictor:
+    """A CCT, which is no stock model."""
+    build.refuse_code(folder)
+    model: Any = cct.load(folder)
+    tokenizer = tokenizers.load(folder)
+    kind = _KINDS.get(model.config.problem_type, "classify")
+    labels = tuple(dict(model.config.id2label).values())
+    head = classifier.head(kind, labels, tokenizer)
+    return Predictor(model, tokenizer, kind, labels, model.config.max_position_embeddings, head)
 
 
 def spans(tags: list[str]) -> list[tuple[int, int, str]]:
