@@ -254,23 +254,26 @@ def pretraining(
     from wellread.tokens import store, tokenizer
 
     # A checkpoint to start from changes nothing in the time of a step.
-    settings = recipe.pretrain_for(variant)
-    model = recipe.model_for(variant).model_copy(update={"start": None})
+    model, settings = (
+        recipe.model_for(variant).model_copy(update={"start": None}),
+        recipe.pretrain_for(variant),
+    )
     loaded, opened = tokenizer.load(text.tokenizer), store.Store.open(scratch / "store")
     # A phrase that is common in the whole text is rarer in the sample.
-    least = max(2, round(pmi.LEAST * opened.n_tokens / max(1, text.tokens)))
+    least = min(pmi.LEAST, max(2, round(pmi.LEAST * opened.n_tokens / max(1, text.tokens))))
     masked = lists.prepare(
         pipeline.with_lexicon(settings, pipeline.lexicon_path(settings, base)).masking,
         *(opened, text.tokenizer, scratch / f"lists-{variant}"),
         quiet=True,
-        least=min(least, pmi.LEAST),
+        least=least,
     )
     stages = phases(settings, model.max_length)
     probes = [
         _Probe(
-            model, settings, stage, loaded, opened, text, masked, recipe.seed, scratch / f"bins-{variant}-{n}"
+            *(model, settings, stage, loaded, opened, text, recipe.seed, masked),
+            folder=scratch / f"bins-{variant}-{number}",
         )
-        for n, stage in enumerate(stages)
+        for number, stage in enumerate(stages)
     ]
     passes = sum(stage.share / probe.per_epoch for stage, probe in zip(stages, probes, strict=True))
     tokens = settings.tokens or round((settings.epochs or 1.0) / passes)
@@ -297,8 +300,8 @@ class _Probe:
     tokenizer: Any
     store: Any
     text: Text
-    masked: Any
     seed: int
+    masked: Any
     folder: Path
 
     @property

@@ -133,13 +133,13 @@ class Recipe(Settings):
                 raise ValueError(
                     f"pretrain.objective {pretrain.objective!r} does not fit layout {model.layout!r}"
                 )
-            _check_stages(model, pretrain)
             if model.causal and (pretrain.masking != MaskingSettings() or pretrain.pairs != "none"):
                 key = "masking" if pretrain.pairs == "none" else "pairs"
                 raise ValueError(
                     f"pretrain.{key} does not fit layout {model.layout!r}, a decoder, which masks nothing: "
                     "leave it out, or choose the layout of an encoder"
                 )
+            _check_stages(model, pretrain)
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(
                     f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "

@@ -41,6 +41,8 @@ MODELS = {
 # Files that can hold code: pickles of all names, Python, and adapters, which point to yet another folder.
 UNSAFE = ("*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.h5", "adapter_config.json")
 
+OPENVINO_WEIGHTS = "openvino/model.bin"  # beside its graph in an exported folder: numbers, no pickle
+
 
 def build_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     """The stock configuration of a layout, with the tokenizer's vocabulary size and special ids."""
@@ -258,7 +260,7 @@ def refuse_code(folder: Path) -> None:
     """
     fix = "load only checkpoints of plain safetensors and JSON; delete the file if the model does without it"
     for pattern in UNSAFE:
-        for path in sorted(folder.rglob(pattern)):
+        for path in sorted(set(folder.rglob(pattern)) - {folder / OPENVINO_WEIGHTS}):
             raise ArtefactError("this file can carry code or points elsewhere", where=str(path), fix=fix)
     for path in sorted(folder.glob("*.json")):
         if b'"auto_map"' in path.read_bytes():

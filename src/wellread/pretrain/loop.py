@@ -142,10 +142,8 @@ def pretrain(
         with deterministic():
             with group.main_first():
                 data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
-                store = data.train.legs[0].packing.store
-                masked = lists.prepare(
-                    settings.masking, store, tokenizer, folder / "scratch" / "lists", quiet=quiet
-                )
+                store, place = data.train.legs[0].packing.store, folder / "scratch" / "lists"
+                masked = lists.prepare(settings.masking, store, tokenizer, place, quiet=quiet)
             for leg in data.train.legs:
                 shares.check(leg.packing, group)
             steps = data.train.steps
