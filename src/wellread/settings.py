@@ -277,7 +277,14 @@ class MaskingSettings(Settings):
 class PretrainSettings(Settings):
     """Objective, optimiser and schedule of pre-training."""
 
-    later: ClassVar[tuple[str, ...]] = ("schedule", "ema_decay")
+    later: ClassVar[tuple[str, ...]] = (
+        "schedule",
+        "ema_decay",
+        "lengths",
+        "batches",
+        "submodels",
+        "submodel_share",
+    )
 
     objective: Literal["mlm", "clm"] | None = Field(
         None, description="Masked or causal language model; default by layout."
