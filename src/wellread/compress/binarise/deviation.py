@@ -105,6 +105,6 @@ def teach_language(
         torch.nn.utils.clip_grad_norm_(wanted, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        losses.append(float(found))
+        losses.append(found.item())
     student.eval()
     return losses

@@ -23,7 +23,7 @@ class BinaryLinear(nn.Module):
         step: scalar, learnt where ``elastic``, else one.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     bias: nn.Parameter | None
     threshold: Tensor
     step: Tensor

@@ -58,7 +58,7 @@ class _Sign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, threshold: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(values, threshold, step)
-        return torch.where(values >= threshold, 1.0, -1.0)
+        return torch.where(values >= threshold, 1.0, -1.0).to(values.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]

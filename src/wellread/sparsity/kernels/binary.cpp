@@ -85,20 +85,28 @@ void signs_portable(const float* x, const float* thresholds, long inputs, uint64
 #if defined(__x86_64__)
 AVX2 void signs_avx2(const float* x, const float* thresholds, long inputs, uint64_t* bits) {
   long j = 0;
-  for (; j + 8 <= inputs; j += 8) {
-    const __m256 at = thresholds ? _mm256_loadu_ps(thresholds + j) : _mm256_setzero_ps();
-    const int mask = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + j), at, _CMP_GE_OQ));
-    bits[j / 64] |= static_cast<uint64_t>(static_cast<uint32_t>(mask)) << (j % 64);
+  for (; j + 64 <= inputs; j += 64) {
+    uint64_t word = 0;
+    for (long i = 0; i < 64; i += 8) {
+      const __m256 at = thresholds ? _mm256_loadu_ps(thresholds + j + i) : _mm256_setzero_ps();
+      const int mask = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + j + i), at, _CMP_GE_OQ));
+      word |= static_cast<uint64_t>(static_cast<uint32_t>(mask)) << i;
+    }
+    bits[j / 64] = word;
   }
   tail(x, thresholds, j, inputs, bits);
 }
 
 AVX512 void signs_avx512(const float* x, const float* thresholds, long inputs, uint64_t* bits) {
   long j = 0;
-  for (; j + 16 <= inputs; j += 16) {
-    const __m512 at = thresholds ? _mm512_loadu_ps(thresholds + j) : _mm512_setzero_ps();
-    const __mmask16 mask = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + j), at, _CMP_GE_OQ);
-    bits[j / 64] |= static_cast<uint64_t>(mask) << (j % 64);
+  for (; j + 64 <= inputs; j += 64) {
+    uint64_t word = 0;
+    for (long i = 0; i < 64; i += 16) {
+      const __m512 at = thresholds ? _mm512_loadu_ps(thresholds + j + i) : _mm512_setzero_ps();
+      const __mmask16 mask = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + j + i), at, _CMP_GE_OQ);
+      word |= static_cast<uint64_t>(mask) << i;
+    }
+    bits[j / 64] = word;
   }
   tail(x, thresholds, j, inputs, bits);
 }
