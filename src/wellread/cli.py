@@ -224,11 +224,14 @@ def predict(
     ] = "-",
     out: Annotated[Path | None, typer.Option(help="JSONL file to write; default stdout.")] = None,
     model: Annotated[str | None, typer.Option(help="Variant; default the main one.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="torch, onnx or openvino; default what the folder was exported for.")
+    ] = None,
 ) -> None:
     """Predict labels: text or JSONL in, JSONL with label, probability or spans out."""
     from wellread.serve.predict import predict_file
 
-    predict_file(_model_folder(run, task, model), source, out)
+    predict_file(_model_folder(run, task, model), source, out, engine)
 
 
 @app.command()
@@ -276,16 +279,41 @@ def export(
     task: Annotated[str | None, typer.Option(help="Task; default the pre-trained model.")] = None,
     model: Annotated[str | None, typer.Option(help="Variant; default the main one.")] = None,
     force: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="transformers (default), onnx, onnx-int8, openvino or openvino-int8; "
+            "once or more, all go into one folder.",
+        ),
+    ] = None,
+    labelled: Annotated[
+        Path | None,
+        typer.Option("--data", help="For int8: labelled data of the task; default those of the run."),
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
 ) -> None:
-    """Copy a model into a folder that any transformers user can load."""
+    """Copy a model into a folder that any transformers user can load, or make graphs for fast engines."""
+    from wellread.serve.engines.formats import check_formats
     from wellread.serve.export import export as copy
 
+    formats = check_formats(kinds or ["transformers"])
+    if half and formats != ("transformers",):
+        raise UserError("engines have no half precision", where="--half", fix="leave it out, or export int8")
     folder, text = _model_folder(run, task, model), None
     if folder != run:
         from wellread.report import card, gather
 
         text = card.card(gather.gather(run), task)
-    copy(folder, to, force=force, card=text)
+    if formats != ("transformers",):
+        from wellread.serve.engines.folder import export_engine, task_of
+
+        of = task_of(None if folder == run else run, task, labelled)
+        export_engine(folder, to, formats, task=of, force=force, card=text)
+        print(to)
+        say(f"Next: `wellread predict {to} --input FILE`; README.md there shows how to do without Wellread.")
+        return
+    copy(folder, to, force=force, card=text, half=half)
     print(to)
     say(f"Next: `AutoModel.from_pretrained({str(to)!r})`, with or without Wellread.")
 
@@ -353,6 +381,10 @@ def data_get(
     from wellread import known_models as known
     from wellread.corpus import registry
 
+    if name in known.OURS:
+        print(known.folder_of(name, Path(), name))
+        say(f"Next: it is here already: `wellread finetune --model {name} --data FILE`.")
+        return
     if name in known.KNOWN:
         print(known.get(name, source, quiet))
         say("Next: name it as `start` of a [[checkpoints]] table or of [model] in a recipe.")

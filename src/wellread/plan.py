@@ -54,14 +54,20 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         if sampled and text:
             findings.seconds |= text.seconds
             for variant in settings.variant_names():
-                trainings[variant] = probe.pretraining(settings, variant, text, scratch, PROBE_SECONDS)
-                _check_updates(settings, variant, trainings[variant].steps, findings)
+                try:
+                    found = probe.pretraining(settings, variant, text, scratch, path.parent, PROBE_SECONDS)
+                except UserError as error:
+                    findings.add(error)
+                    continue
+                trainings[variant] = found
+                _check_updates(settings, variant, found.steps, findings)
             for task in settings.tasks:
                 _add_finetuning(settings, task, sampled, text, path.parent, findings)
         vocab = _vocabulary(settings, text)
         models = [
             _model(settings, variant, trainings.get(variant), vocab) for variant in settings.variant_names()
         ]
+        _add_origins(settings, trainings, findings)
         findings.seconds["pretrain"] = sum(training.seconds for training in trainings.values())
         reduced = any(training.reduced for training in trainings.values()) or not trainings
         memory = _memory(settings, vocab, reduced)
@@ -129,7 +135,8 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     """Whether the checkpoints that the recipe names are here, and fit."""
     from wellread import known_models as known
     from wellread.models import build
-    from wellread.pretrain.parts import check_start
+    from wellread.models.grow.shapes import Shape, keeps_function
+    from wellread.pretrain.parts import check_shape
 
     named = {f"checkpoints.{one.name}.start": one.start for one in settings.checkpoints}
     if set(settings.evaluate.rivals) & set(ON_ENCODER):
@@ -142,10 +149,31 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     for variant in settings.variant_names():
         model = settings.model_for(variant)
         try:
-            if model.start:
-                check_start(build.load_config(known.folder_of(model.start, base, "model.start")), model)
+            before = settings.forebear(variant)
+            if before:
+                small = Shape.wanted(settings.model_for(before))
+            elif model.start:
+                small = Shape.of(build.load_config(known.folder_of(model.start, base, "model.start")))
+            else:
+                continue
+            check_shape(small, model)
+            if model.grow != "none":
+                kept = "computes the same" if keeps_function(small, model) else "starts near it, not equal"
+                was = f"{small.layers} x {small.hidden}"
+                findings.notes.append(f"{variant}: grown from {was} ({model.grow}); {kept}")
         except UserError as error:
             findings.add(error)
+
+
+def _add_origins(settings: Recipe, trainings: dict[str, probe.Training], findings: Findings) -> None:
+    """Say what the variants that others start from cost; their FLOPs are not in the others' own."""
+    for variant in trainings:
+        before = settings.forebears(variant)
+        if before:
+            cost = sum(trainings[name].flops["accounted"] for name in before)
+            findings.notes.append(
+                f"{variant}: {cost:.3g} FLOPs were spent before on {', '.join(before)}, and come on top"
+            )
 
 
 def _vocabulary(settings: Recipe, text: probe.Text | None) -> int:
@@ -161,12 +189,18 @@ def _vocabulary(settings: Recipe, text: probe.Text | None) -> int:
 
 
 def _check_updates(settings: Recipe, variant: str, steps: int, findings: Findings) -> None:
+    from wellread.pretrain import average
     from wellread.sparsity import dynamic
 
-    try:
-        dynamic.check(settings.pretrain_for(variant).sparsity, steps)
-    except UserError as error:
-        findings.add(error)
+    pretrain = settings.pretrain_for(variant)
+    for check in (
+        lambda: dynamic.check(pretrain.sparsity, steps),
+        lambda: average.check(pretrain.ema_decay, steps),
+    ):
+        try:
+            check()
+        except UserError as error:
+            findings.add(error)
 
 
 def _check_tasks(settings: Recipe, base: Path, findings: Findings) -> None:
@@ -251,7 +285,9 @@ def _memory(settings: Recipe, vocab: int, reduced: bool) -> dict[str, int]:
     counted = 0
     for variant in settings.variant_names():
         model, pretrain = settings.model_for(variant), settings.pretrain_for(variant)
-        parts = flops.memory_bytes(model, vocab, pretrain.optimizer, pretrain.sparsity)
+        parts = flops.memory_bytes(
+            model, vocab, pretrain.optimizer, pretrain.sparsity, averaged=pretrain.ema_decay > 0
+        )
         # A gated block and attention keep about 16 numbers a token, width and layer for the backward pass;
         # recomputed, 16 for one layer and the input of each.
         kept = 16 + model.layers if pretrain.recompute else 16 * model.layers

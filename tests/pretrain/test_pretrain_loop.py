@@ -21,7 +21,7 @@ def lines(path):
 
 
 def test_masked_model_learns_and_leaves_what_the_contract_says(language, tmp_path):
-    language.pretrain(tmp_path / "run", tokens=60_000, learning_rate=5e-3, mask_rate=0.2)
+    language.pretrain(tmp_path / "run", tokens=60_000, learning_rate=5e-3, masking={"rate": 0.2})
     facts = json.loads((tmp_path / "run" / "pretrain.json").read_text())
     validation = lines(tmp_path / "run" / "validation.jsonl")
     log = lines(tmp_path / "run" / "log.jsonl")
@@ -158,10 +158,10 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_with_advice(
     what, monkeypatch, language, tmp_path, digests
 ):
     language.pretrain(tmp_path / "whole")
-    real, calls = loop.loss, iter(range(1000))
+    real, calls = loop.head_loss, iter(range(1000))
 
-    def broken(model, prediction):
-        value = real(model, prediction)
+    def broken(*given):
+        value = real(*given)
         if next(calls) < 6:
             return value
         return value * math.nan if what == "loss" else value + (value * 0).sqrt()
@@ -170,7 +170,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_with_advice(
         monkeypatch.context() as patch,
         pytest.raises(UserError, match=f"{what} is not finite at step 7") as e,
     ):
-        patch.setattr(loop, "loss", broken)
+        patch.setattr(loop, "head_loss", broken)
         language.pretrain(tmp_path / "run", checkpoint_seconds=1e-9)
     assert e.value.where == "pretrain.learning_rate"
     assert sorted((tmp_path / "run" / "checkpoints").iterdir())[-1].name == "step-00000006"

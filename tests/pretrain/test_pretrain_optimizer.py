@@ -119,6 +119,31 @@ def test_muon_on_packed_values_is_muon_on_the_dense_matrix_with_the_rest_dropped
         assert torch.equal(structure.unpack(packed), dense)
 
 
+def test_what_sparsity_drops_of_a_step_cost_no_descent():
+    """The momentum is zero where no weight lives, so the loss falls to first order as with the whole step."""
+    live = torch.rand(24, 40, generator=torch.Generator().manual_seed(0)) < 0.25
+    momentum = random_matrix(24, 40) * live
+    whole = orthogonalise(momentum)
+    assert float(((whole * live) * momentum).sum()) == pytest.approx(
+        float((whole * momentum).sum()), rel=1e-5
+    )
+    values = torch.linalg.svdvals(momentum)  # the steepest fall for a step of spectral norm one is their sum
+    assert float((whole * momentum).sum()) == pytest.approx(float(values.sum()), rel=0.25)
+
+
+def test_nothing_is_dropped_of_a_step_where_blocks_share_no_row_or_column():
+    live = torch.zeros(32, 32, dtype=torch.bool)
+    for row, column in ((0, 8), (8, 24), (16, 0), (24, 16)):
+        live[row : row + 8, column : column + 8] = True
+    structure = Structure.of(live, 8)
+    gradient = random_matrix(32, 32, 4) * live
+    update = structure.unpack(
+        muon_update(structure.pack(gradient), torch.zeros(structure.values_shape), structure)
+    )
+    values = torch.linalg.svdvals(update)
+    assert float(values.min()) > 0.6 and float(values.max()) < 1.25
+
+
 def step(model, optimizer, seed, factor=1.0):
     for number, parameter in enumerate(model.parameters()):
         generator = torch.Generator().manual_seed(1000 * seed + number)

@@ -1,10 +1,12 @@
 import math
+import typing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wellread.schedules import learning_rate
+from wellread.settings import PretrainSettings
 
 
 def test_warmup_stable_decay_by_hand():
@@ -44,8 +46,39 @@ def test_factors_stay_in_bounds_rise_then_fall(steps, warmup, decay):
         [learning_rate.linear(step, steps, warmup) for step in range(steps)],
         [learning_rate.cosine(step, steps, warmup) for step in range(steps)],
         [learning_rate.one_minus_sqrt(step, steps, warmup, decay) for step in range(steps)],
+        *(of(name, steps, warmup, decay) for name in learning_rate.SCHEDULES),
     ):
         assert all(0 < factor <= 1 for factor in factors)
         peak = factors.index(max(factors))
         assert factors[: peak + 1] == sorted(factors[: peak + 1])
         assert factors[peak:] == sorted(factors[peak:], reverse=True)
+
+
+def of(name, steps, warmup=0.2, decay=0.5):
+    return [learning_rate.factor(name, step, steps, warmup, decay) for step in range(steps)]
+
+
+def test_every_schedule_by_hand():
+    """Ten steps, of which two warm up; the plateaus end after the fifth."""
+    assert of("wsd", 10) == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+    falling = [1 - math.sqrt(part) for part in (0.2, 0.4, 0.6, 0.8)]
+    assert of("wsd-sqrt", 10) == pytest.approx([0.5, 1, 1, 1, 1, 1, *falling])
+    halves = [0.5 * (1 + math.cos(math.pi * part / 8)) for part in range(8)]
+    assert of("cosine", 10) == pytest.approx([0.5, 1, *halves])
+    assert of("triangular", 10) == pytest.approx([0.5, 1, *(part / 8 for part in range(8, 0, -1))])
+
+
+def test_the_default_is_warmup_stable_decay_to_the_bit():
+    for step in range(97):
+        old = learning_rate.warmup_stable_decay(step, 97, 0.06, 0.4)
+        assert learning_rate.factor("wsd", step, 97, 0.06, 0.4) == old
+
+
+def test_cosine_and_triangle_know_no_plateau():
+    for name in ("cosine", "triangular"):
+        assert of(name, 50, decay=0.1) == of(name, 50, decay=0.9)
+
+
+def test_the_recipe_may_name_all_schedules_and_no_other():
+    named = typing.get_args(PretrainSettings.model_fields["schedule"].annotation)
+    assert set(named) == set(learning_rate.SCHEDULES)

@@ -78,9 +78,59 @@ def train(
     _show(records, as_json, markdown)
 
 
+@bench.command("infer")
+def infer(
+    model: Annotated[Path | None, typer.Option(help="Folder of a fine-tuned model; default made up.")] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Documents, one a line or JSONL; default made up.")
+    ] = None,
+    documents: Annotated[int, typer.Option(min=1, help="Documents of the file, at most.")] = 512,
+    shape: Annotated[str, typer.Option(help="Made-up model, layers x width.")] = "6x384",
+    layout: Annotated[str, typer.Option(help="Made-up model: modernbert or bert.")] = "modernbert",
+    only: Annotated[str | None, typer.Option(help="Some of latency,file.")] = None,
+    against: Annotated[str | None, typer.Option("--engines", help="Some of the contenders.")] = None,
+    batches: Annotated[str, typer.Option(help="Texts in a call, each in turn.")] = "1,32",
+    lengths: Annotated[str, typer.Option(help="Tokens in a text, each in turn.")] = "32,128,512",
+    threads: Annotated[str | None, typer.Option(help="Threads, each in turn; default 1,2.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Counted pairs of short calls.")] = 30,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+) -> None:
+    """Time predictions of transformers, torch int8, ONNX Runtime and OpenVINO on the same weights."""
+    from wellread.bench import infer_options as reading
+    from wellread.bench.options import read_numbers, read_shape, read_threads
+    from wellread.files import write_json
+    from wellread.pipeline import cores
+
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UserError("no file can be written here", where=str(out), fix="give a file in a folder that is")
+    chosen = reading.InferOptions(
+        model=model,
+        texts=texts,
+        documents=documents,
+        shape=read_shape(shape, "--shape"),
+        layout=reading.read_layout(layout),
+        parts=reading.read_names(only, reading.PARTS, "--only"),
+        contenders=reading.read_contenders(against),
+        batches=read_numbers(batches, "--batches"),
+        lengths=read_numbers(lengths, "--lengths"),
+        threads=read_threads(threads, cores()),
+        rounds=rounds,
+        quiet=quiet,
+    )
+    from wellread.bench.infer import run
+
+    records = run(chosen)
+    if out is not None:
+        write_json(out, records)
+    _show(records, as_json, markdown)
+
+
 @bench.command("table")
 def table(
-    file: Annotated[Path, typer.Argument(help="JSON that `wellread bench train` wrote.")],
+    file: Annotated[Path, typer.Argument(help="JSON that `wellread bench` wrote.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
 ) -> None:
     """Print earlier measurements as tables."""

@@ -80,7 +80,7 @@ def load(
 def make_up(vocabulary: int, max_length: int, folder: Path, documents: int = DOCUMENTS) -> None:
     """Write a tokenizer and a token store: lengths as in real abstracts, words drawn by Zipf's law."""
     save_tokenizer(vocabulary, max_length, folder / "tokenizer")
-    texts = _texts(vocabulary - len(SPECIALS), documents)
+    texts = made_up_texts(vocabulary - len(SPECIALS), documents)
     store.build(texts, folder / "tokenizer", folder / "tokens", processes=1, quiet=True)
 
 
@@ -110,7 +110,8 @@ def save_tokenizer(vocabulary: int, max_length: int, folder: Path) -> None:
     made.save_pretrained(folder)
 
 
-def _texts(words: int, documents: int) -> Iterator[tuple[str, str]]:
+def made_up_texts(words: int, documents: int) -> Iterator[tuple[str, str]]:
+    """(id, text) of documents: hexadecimal numbers, as many words and as often as in real abstracts."""
     generator = np.random.default_rng(SEED)
     lengths = np.interp(generator.random(documents), SHARES, LENGTHS).round().astype(int)
     for number, length in enumerate(lengths):

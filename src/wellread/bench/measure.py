@@ -19,7 +19,7 @@ clock = time.perf_counter
 
 # Of every record, in this order; what does not apply is None.
 KEYS = (
-    "part",  # machine, layers, steps, trainer or memory
+    "part",  # machine, layers, steps, trainer, memory; latency or file
     "name",  # what is measured
     "shape",  # inputs->outputs of a layer, layers x width of a model
     "pattern",
@@ -45,6 +45,10 @@ KEYS = (
     "flops_per_second",  # machine only
     "bytes_per_second",  # machine only
     "note",
+    "batch",  # texts in a call (latency, file)
+    "length",  # longest text in tokens
+    "p95_seconds",  # of a call
+    "documents_per_second",  # median
 )
 Record = dict[str, Any]
 Key = TypeVar("Key", bound=Hashable)

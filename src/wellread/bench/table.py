@@ -15,6 +15,8 @@ TITLES = {
     "steps": "Pre-training steps: times as fast as the packed dense step",
     "trainer": "Against the Trainer of transformers: real tokens per second",
     "memory": "Peak memory of training: share of the dense model's",
+    "latency": "Predictions, tokenizer included: times as fast as transformers in fp32",
+    "file": "A file of documents, tokenizer included: times as fast as transformers in fp32",
 }
 
 
@@ -50,6 +52,8 @@ def tables(records: list[Record]) -> list[Table]:
         "steps": _steps,
         "trainer": _trainer,
         "memory": _memory,
+        "latency": _latency,
+        "file": _file,
     }
     found = []
     for part, maker in makers.items():
@@ -66,13 +70,14 @@ def check(records: Any, where: str) -> list[Record]:
         DataError: they are not what ``wellread bench train --json`` printed.
     """
     good = isinstance(records, list) and all(
-        isinstance(record, dict) and set(record) == set(KEYS) for record in records
+        isinstance(record, dict) and {"part", "name", "ratio"} <= set(record) <= set(KEYS)
+        for record in records
     )
     if not good:
         raise DataError(
             "not the records of a benchmark", where=where, fix="give what `wellread bench train` wrote"
         )
-    return records
+    return [dict.fromkeys(KEYS) | record for record in records]  # older ones lack the newer keys
 
 
 def _machine(records: list[Record]) -> tuple[list[str], list[list[str]]]:
@@ -154,6 +159,36 @@ def _memory(records: list[Record]) -> tuple[list[str], list[list[str]]]:
             f"{one['pass']} ({one['note']})",
             f"{one['bytes'] / 1e9:.2f}",
             _times(one["ratio"]),
+        ]
+        for one in records
+    ]
+
+
+def _latency(records: list[Record]) -> tuple[list[str], list[list[str]]]:
+    heads = ["threads", "model", "batch", "length", "what", "ratio", "spread", "calls", "median ms", "p95 ms"]
+    return heads, [
+        [
+            *(str(one[key]) for key in ("threads", "shape", "batch", "length", "name")),
+            _times(one["ratio"]),
+            _spread(one),
+            str(one["repetitions"]),
+            f"{one['seconds'] * 1e3:.2f}",
+            f"{one['p95_seconds'] * 1e3:.2f}",
+        ]
+        for one in records
+    ]
+
+
+def _file(records: list[Record]) -> tuple[list[str], list[list[str]]]:
+    heads = ["threads", "model", "what", "ratio", "spread", "passes", "documents/s", "tokens/s"]
+    return heads, [
+        [
+            *(str(one[key]) for key in ("threads", "shape", "name")),
+            _times(one["ratio"]),
+            _spread(one),
+            str(one["repetitions"]),
+            f"{one['documents_per_second']:.1f}",
+            f"{one['tokens_per_second']:.0f}",
         ]
         for one in records
     ]

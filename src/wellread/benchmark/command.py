@@ -19,7 +19,7 @@ def _command(suite: str) -> Any:
             Path,
             typer.Option(
                 help="Checkpoint folder of any maker, a run folder, minilm, or a cheap rival: majority, "
-                "tfidf, static, minilm-frozen, minilm-setfit."
+                "tfidf, static, minilm-frozen, minilm-setfit, cct."
             ),
         ],
         data: Annotated[

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -81,15 +82,16 @@ def texts(
         DataError: a text holds a lone surrogate, which no tokenizer can read, or ``max_length`` leaves no
             room beside the special tokens.
     """
-    plain, cutting = _backend(tokenizer), _backend(tokenizer)
+    plain = _backend(tokenizer)
     _check_room(max_length - plain.num_special_tokens_to_add(second is not None))
-    cutting.enable_truncation(max_length, strategy="longest_first")
     pairs = second if second is not None else [None] * len(first)
     inputs: list[Any] = [a if b is None else (a, b) for a, b in zip(first, pairs, strict=True)]
     encodings = _encode(plain, inputs)
     long = [number for number, encoding in enumerate(encodings) if len(encoding) > max_length]
-    for number, encoding in zip(long, _encode(cutting, [inputs[i] for i in long]), strict=True):
-        encodings[number] = encoding
+    if long:
+        cut = _encode(_backend(tokenizer, max_length), [inputs[number] for number in long])
+        for number, encoding in zip(long, cut, strict=True):
+            encodings[number] = encoding
     filler = _filler(tokenizer)
     rows = [encoding.ids or [filler] for encoding in encodings]
     encoded = _lay_out(rows, list(range(len(rows))), [([], [])] * len(rows), cut=long)
@@ -275,12 +277,23 @@ def _check_room(room: int) -> None:
         )
 
 
-def _backend(tokenizer: Any) -> Tokenizer:
-    """A copy of the tokenizer's engine that neither cuts nor pads, whatever its file says."""
-    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
+_BACKENDS: WeakKeyDictionary[Any, dict[tuple[int, int | None], Tokenizer]] = WeakKeyDictionary()
+
+
+def _backend(tokenizer: Any, max_length: int | None = None) -> Tokenizer:
+    """A copy of the tokenizer's engine that cuts to ``max_length`` and never pads, whatever its file says.
+
+    It is kept: making it reads the whole vocabulary, which takes longer than a short text through a model.
+    """
+    kept, key = _BACKENDS.setdefault(tokenizer, {}), (len(tokenizer), max_length)
+    if key not in kept:
+        copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        copy.no_padding()
+        copy.no_truncation()
+        if max_length is not None:
+            copy.enable_truncation(max_length, strategy="longest_first")
+        kept[key] = copy
+    return kept[key]
 
 
 def _encode(engine: Tokenizer, inputs: list[Any]) -> list[Encoding]:

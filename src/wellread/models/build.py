@@ -41,6 +41,8 @@ MODELS = {
 # Files that can hold code: pickles of all names, Python, and adapters, which point to yet another folder.
 UNSAFE = ("*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.h5", "adapter_config.json")
 
+OPENVINO_WEIGHTS = "openvino/model.bin"  # beside its graph in an exported folder: numbers, no pickle
+
 
 def build_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     """The stock configuration of a layout, with the tokenizer's vocabulary size and special ids."""
@@ -74,10 +76,7 @@ def build_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) ->
     if settings.layout == "llama":
         return LlamaConfig(**shared)
     return ModernBertConfig(
-        layer_types=[
-            "sliding_attention" if layer % settings.global_every else "full_attention"
-            for layer in range(settings.layers)
-        ],
+        layer_types=layer_types(settings),
         local_attention=settings.local_attention,
         cls_token_id=shared["bos_token_id"],
         sep_token_id=shared["eos_token_id"],
@@ -85,6 +84,14 @@ def build_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) ->
         classifier_pooling="mean",
         **shared,
     )
+
+
+def layer_types(settings: ModelSettings) -> list[str]:
+    """ModernBERT: how far each layer attends."""
+    return [
+        "sliding_attention" if layer % settings.global_every else "full_attention"
+        for layer in range(settings.layers)
+    ]
 
 
 def build(
@@ -132,7 +139,7 @@ def load_config(folder: str | Path) -> PreTrainedConfig:
         raise ArtefactError(
             "not a model configuration", where=str(path), fix="restore the folder from its source"
         ) from None
-    _refuse_code(folder)
+    refuse_code(folder)
     if model_type not in LAYOUTS:
         raise ArtefactError(
             f"model_type {model_type!r} is not supported",
@@ -245,10 +252,15 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _refuse_code(folder: Path) -> None:
+def refuse_code(folder: Path) -> None:
+    """Refuse a folder in which a file can carry code.
+
+    Raises:
+        ArtefactError: naming the file.
+    """
     fix = "load only checkpoints of plain safetensors and JSON; delete the file if the model does without it"
     for pattern in UNSAFE:
-        for path in sorted(folder.rglob(pattern)):
+        for path in sorted(set(folder.rglob(pattern)) - {folder / OPENVINO_WEIGHTS}):
             raise ArtefactError("this file can carry code or points elsewhere", where=str(path), fix=fix)
     for path in sorted(folder.glob("*.json")):
         if b'"auto_map"' in path.read_bytes():

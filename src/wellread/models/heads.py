@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from wellread.models import cct
 from wellread.models.build import (
     MODELS,
     build,
@@ -98,6 +99,8 @@ def language_model(
 def sequence_logits(model: Any, batch: PackedBatch) -> Tensor:
     """What the stock sequence classifier gives: (S, labels)."""
     layout = model.config.model_type
+    if layout == cct.MODEL_TYPE:
+        return model(batch)
     hidden = hidden_states(model, batch)
     begins, ends = batch.cu_seqlens[:-1].long(), batch.cu_seqlens[1:].long()
     if layout == "modernbert":

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from wellread import allocator, files, rng
 from wellread.errors import ArtefactError, UserError
-from wellread.models import build, packed
-from wellread.objectives.prediction import loss, score
-from wellread.pretrain import checkpoint, shares
+from wellread.finetune.stability import averaging
+from wellread.models import build, packed, positions
+from wellread.objectives.prediction import head_loss, score
+from wellread.objectives.units import lists
+from wellread.objectives.units.lists import NONE, Lists
+from wellread.pretrain import auxiliary, average, checkpoint, shares
+from wellread.pretrain.auxiliary import Auxiliary, Seen
+from wellread.pretrain.course import Course, lay
 from wellread.pretrain.logs import Logs
 from wellread.pretrain.optimizer import Optimizer
 from wellread.pretrain.parallel import SOLO, Group, Reducer
@@ -39,14 +45,14 @@ from wellread.pretrain.parts import (
 )
 from wellread.pretrain.validation import HeldOut, held_out
 from wellread.progress import Progress, say
-from wellread.schedules.learning_rate import warmup_stable_decay
+from wellread.schedules import learning_rate, submodels
+from wellread.schedules.phases import phases
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import dynamic, linear
 from wellread.sparsity.flops import step_flops
 from wellread.sparsity.linear import SparseLinear
 from wellread.tokens import tokenizer as tokenizers
 from wellread.tokens.batch import PackedBatch
-from wellread.tokens.packing import Packing, plan
 from wellread.tokens.store import Store
 
 LOGGED_STEPS = 500
@@ -81,6 +87,7 @@ class Trainer:
     model: PreTrainedModel
     optimizer: Optimizer
     objective: Objective
+    auxiliaries: tuple[Auxiliary, ...]
     model_settings: ModelSettings
     settings: PretrainSettings
     seed: int
@@ -90,13 +97,14 @@ class Trainer:
     moving: dict[str, SparseLinear]  # the layers whose weights move; none where sparsity is static
     group: Group
     reducer: Reducer
+    average: averaging.Average | None  # of the weights, where one is wanted
 
 
 @dataclass(frozen=True)
 class Data:
     """What is trained and what is validated on."""
 
-    train: Packing
+    train: Course
     valid: HeldOut
 
 
@@ -134,12 +142,16 @@ def pretrain(
         with deterministic():
             with group.main_first():
                 data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
-            shares.check(data.train, group)
-            steps = _steps(settings, data.train)
-            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group)
+                store, place = data.train.legs[0].packing.store, folder / "scratch" / "lists"
+                masked = lists.prepare(settings.masking, store, tokenizer, place, quiet=quiet)
+            for leg in data.train.legs:
+                shares.check(leg.packing, group)
+            steps = data.train.steps
+            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group, Path(tokens), masked)
             done = _train(trainer, data, folder, quiet or not group.main)
             if group.main:
-                _finish(trainer, done, loaded, folder)
+                with averaging.applied(trainer.average):
+                    _finish(trainer, done, loaded, folder)
     if not group.main:
         return
     # Written last, pretrain.json says that all results stand; what follows may be cut short.
@@ -154,17 +166,22 @@ def make_trainer(
     steps: int,
     seed: int,
     group: Group = SOLO,
+    tokens: Path | None = None,
+    masked: Lists = NONE,
 ) -> Trainer:
     """Model, optimiser and objective before the first step, on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if settings.recompute:
         allocator.return_large_blocks()
     model = make_model(model_settings, settings, tokenizer, seed)
+    auxiliaries = auxiliary.make(model_settings, settings, tokenizer, tokens, seed)
+    auxiliary.attach(model, auxiliaries)
     model.to(device)  # type: ignore[arg-type]
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
-        objective=make_objective(model_settings, settings, tokenizer, seed),
+        objective=make_objective(model_settings, settings, tokenizer, seed, masked),
+        auxiliaries=auxiliaries,
         model_settings=model_settings,
         settings=settings,
         seed=seed,
@@ -174,6 +191,7 @@ def make_trainer(
         moving=linear.sparse_layers(model) if settings.sparsity.dynamic != "none" else {},
         group=group,
         reducer=Reducer(model.parameters(), group),
+        average=average.begin(model, settings.ema_decay),
     )
 
 
@@ -198,23 +216,34 @@ def take_step(
     optimizer.zero_grad()
     share = dynamic.share(settings.sparsity, done.step + 1, trainer.steps)
     watched = trainer.moving if share and settings.sparsity.dynamic == "rigl" else {}
-    with dynamic.dense_gradients(watched) as gradients:
-        total, count = _gradients(trainer, batch, epoch, done.step)
+    layers = submodels.layers(settings, trainer.model_settings.layers, done.step, trainer.steps, trainer.seed)
+    with (
+        dynamic.dense_gradients(watched) as gradients,
+        submodels.only(trainer.model, layers, settings.submodels),
+    ):
+        total, count, besides = _gradients(trainer, batch, epoch, done.step)
     trainer.group.sum_tensors(gradients)
     norm = optimizer.clip()
     _check_finite(total, norm, done.step + 1, settings)
-    factor = warmup_stable_decay(done.step, trainer.steps, settings.warmup, settings.decay)
+    factor = learning_rate.factor(
+        settings.schedule, done.step, trainer.steps, settings.warmup, settings.decay
+    )
     optimizer.step(factor)
     if share:
-        dynamic.update(trainer.moving, gradients, share, trainer.seed, done.step + 1, optimizer.moments)
+        along = average.with_means(trainer.average, optimizer.moments)
+        dynamic.update(trainer.moving, gradients, share, trainer.seed, done.step + 1, along)
+    if trainer.average:
+        averaging.update(trainer.average, done.step)
 
     vocab = trainer.model.config.vocab_size
     level = trainer.sparsity - bool(watched) / 3  # a dense gradient more: one of three passes
-    dense, accounted = step_flops(trainer.model_settings, vocab, lengths, count, level)
+    costs = partial(step_flops, vocab=vocab, lengths=lengths, predictions=count, level=level)
+    dense, accounted = submodels.flops(costs, trainer.model_settings, layers, settings.submodels)
+    passes = 1.0 + sum(one.passes for one in trainer.auxiliaries)
     done.step += 1
     done.tokens += sum(lengths)
-    done.dense_flops += dense
-    done.accounted_flops += accounted
+    done.dense_flops += dense * passes
+    done.accounted_flops += accounted * passes
     done.seconds += time.perf_counter() - began
     return {
         "step": done.step,
@@ -223,28 +252,47 @@ def take_step(
         "loss": total,
         "learning_rate": factor * settings.learning_rate,
         "gradient_norm": norm,
+        **({"auxiliary": besides} if besides else {}),
     }
 
 
-def _gradients(trainer: Trainer, batch: PackedBatch, epoch: int, step: int) -> tuple[float, int]:
-    """Fill in the gradients of the whole step; its mean loss, and the number of predicted tokens."""
-    settings, group = trainer.settings, trainer.group
-    parts = [trainer.objective(part, epoch) for part in split(batch, settings.accumulate)]
-    counting = group.begin_sum(sum(part.count for part in parts))  # travels while the forward pass runs
+def _gradients(
+    trainer: Trainer, batch: PackedBatch, epoch: int, step: int
+) -> tuple[float, int, dict[str, float]]:
+    """Fill in the gradients of the whole step.
+
+    Returns:
+        The mean loss of the language model, the number of predicted tokens, and the mean auxiliary losses.
+    """
+    settings, group, others = trainer.settings, trainer.group, trainer.auxiliaries
+    pieces = [auxiliary.prepare(others, piece, epoch) for piece in split(batch, settings.accumulate)]
+    parts = [trainer.objective(piece, epoch, step / trainer.steps) for piece in pieces]
+    # Travels while the forward pass runs.
+    counting = group.begin_sum(sum(part.count for part in parts), batch.sequences)
     if trainer.model_settings.dropout:
         keys = (step, group.rank) if group.rank else (step,)
         torch.manual_seed(rng.derive(trainer.seed, "dropout", *keys))
-    total = 0.0
-    for number, part in enumerate(parts, 1):
+    total, besides = 0.0, dict.fromkeys((one.name for one in others), 0.0)
+    for number, (piece, part) in enumerate(zip(pieces, parts, strict=True), 1):
         with autocast(settings, trainer.device):
-            summed = loss(trainer.model, part.to(trainer.device))
-            mean = summed / max(1, int(counting()[0]))
+            asked = part.to(trainer.device)
+            hidden = packed.hidden_states(trainer.model, asked.inputs)
+            summed = head_loss(trainer.model, hidden, asked)
+            count, samples = counting()
+            mean = summed / max(1, int(count))
+            whole = mean
+            if others:
+                seen = Seen(piece.to(trainer.device), asked, hidden, epoch)
+                found = auxiliary.losses(others, trainer.model, seen, piece.sequences / max(1.0, samples))
+                whole = mean + sum(one.weight * found[one.name] for one in others)
+                besides |= {name: besides[name] + float(value.detach()) for name, value in found.items()}
         if number == len(parts):
             trainer.reducer.arm()
-        mean.backward()
+        whole.backward()
         total += float(mean.detach())
     trainer.reducer.finish()
-    return group.sum(total)[0], int(counting()[0])
+    total, *summed_others = group.sum(total, *besides.values())
+    return total, int(counting()[0]), dict(zip(besides, summed_others, strict=True))
 
 
 def _open(
@@ -256,20 +304,16 @@ def _open(
     seed: int,
 ) -> Data:
     special = tokenizer.num_special_tokens_to_add(pair=False)
-    length, batch_tokens = model_settings.max_length, settings.batch_tokens
-    train = plan(Store.open(tokens / "train"), length, batch_tokens, special, seed, scratch)
-    return Data(train, held_out(Store.open(tokens / "valid"), length, batch_tokens))
-
-
-def _steps(settings: PretrainSettings, packing: Packing) -> int:
-    if settings.tokens is not None:
-        return max(1, round(settings.tokens / packing.mean_tokens_per_step))
-    return max(1, round((settings.epochs or 1.0) * packing.steps_per_epoch))
+    length = model_settings.max_length
+    stages = phases(settings, length)
+    train = lay(Store.open(tokens / "train"), settings, stages, special, seed, scratch)
+    return Data(train, held_out(Store.open(tokens / "valid"), length, settings.batch_tokens))
 
 
 def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
     settings, steps, main = trainer.settings, trainer.steps, trainer.group.main
     dynamic.check(settings.sparsity, steps, trainer.moving.values())
+    average.check(settings.ema_decay, steps)
     checkpoints = folder / "checkpoints"
     with trainer.group.main_first():
         done, offsets = _resume(trainer, checkpoints, quiet)
@@ -278,18 +322,21 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
     log_every = -(-steps // LOGGED_STEPS)
     validate_every = settings.validate_every or max(1, steps // VALIDATIONS)
     label = f"pretrain {folder.name.removesuffix('.partial')}"
-    expected = round(steps * data.train.mean_tokens_per_step)
     with (
         Logs(folder if main else None, LOGS, offsets) as logs,
-        Progress(label, expected, "tokens", done=done.tokens, quiet=quiet) as progress,
+        Progress(label, data.train.tokens, "tokens", done=done.tokens, quiet=quiet) as progress,
     ):
         if done.step == 0:
             _validate(trainer, data, done, logs)
         saved = time.monotonic()
         while done.step < steps:
             before = done.tokens
-            batch, lengths = shares.share(data.train, done.step, costs, trainer.group)
-            record = take_step(trainer, batch, data.train.epoch(done.step), done, lengths)
+            longer = data.train.longer(done.step)
+            if longer and trainer.model_settings.start is None:
+                positions.tile(trainer.model, *longer)
+            packing, place, epoch = data.train.at(done.step)
+            batch, lengths = shares.share(packing, place, costs, trainer.group)
+            record = take_step(trainer, batch, epoch, done, lengths)
             if done.step % log_every == 0 or done.step == steps:
                 logs.write("log.jsonl", record)
                 logs.write("timing.jsonl", {"step": done.step, "seconds": done.seconds})
@@ -300,7 +347,7 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
             due = time.monotonic() - saved >= settings.checkpoint_seconds
             if main and due and done.step < steps:
                 tensors = model_tensors(trainer.model) | trainer.optimizer.state()
-                tensors |= dynamic.state(trainer.moving)
+                tensors |= dynamic.state(trainer.moving) | average.state(trainer.average, trainer.model)
                 state = {"done": asdict(done), "offsets": logs.offsets(), "run": _identity(trainer)}
                 checkpoint.save(checkpoints, done.step, tensors, state)
                 saved = time.monotonic()
@@ -313,11 +360,12 @@ def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
     trainer.model.eval()
     group = trainer.group
     total, right, count = 0.0, 0.0, 0.0
-    for batch in data.valid.batches[group.rank :: group.size]:
-        prediction = trainer.objective(batch, None)
-        with autocast(trainer.settings, trainer.device):
-            part_total, part_right = score(trainer.model, prediction.to(trainer.device))
-        total, right, count = total + part_total, right + part_right, count + prediction.count
+    with averaging.applied(trainer.average):
+        for batch in data.valid.batches[group.rank :: group.size]:
+            prediction = trainer.objective(batch, None, 0.0)
+            with autocast(trainer.settings, trainer.device):
+                part_total, part_right = score(trainer.model, prediction.to(trainer.device))
+            total, right, count = total + part_total, right + part_right, count + prediction.count
     trainer.model.train()
     total, right, count = group.sum(total, right, count)
     if not count:
@@ -354,6 +402,7 @@ def _resume(trainer: Trainer, checkpoints: Path, quiet: bool) -> tuple[Done, dic
     trainer.optimizer.load(tensors)
     dynamic.load(trainer.moving, tensors)
     done = Done(**state["done"])
+    average.load(trainer.average, trainer.model, tensors, done.step)
     if not quiet:
         say(f"pretrain: going on after step {done.step} of {trainer.steps}")
     return done, state["offsets"]
@@ -365,6 +414,7 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
     moved = dynamic.report(trainer.moving, settings.sparsity) if trainer.moving else {}
     files.write_json(folder / "sparsity.json", linear.report(trainer.model) | moved)
     shutil.rmtree(folder / "model", ignore_errors=True)
+    auxiliary.detach(trainer.model)
     model = packed.disable(linear.densify(trainer.model)).eval()
     build.save(model, tokenizer, folder / "model")
     for path in (folder / "model").iterdir():
@@ -387,13 +437,29 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
             "loss": done.validation_loss,
             "max_length": model_settings.max_length,
             "mask_rate": None if model_settings.causal else settings.mask_rate,
+            **_origin(model_settings),
         },
     )
 
 
+def _origin(settings: ModelSettings) -> dict[str, Any]:
+    """How the start checkpoint came in, and what training it cost where it is one of ours."""
+    if settings.start is None:
+        return {}
+    before = Path(settings.start).parent / "pretrain.json"
+    if not before.is_file():
+        return {"start": {"grow": settings.grow, "tokens": None, "flops": None}}
+    facts = files.read_json(before)
+    tokens, flops, earlier = facts["tokens"], facts["flops"], facts.get("start", {})
+    if earlier.get("flops"):
+        tokens += earlier["tokens"]
+        flops = {key: value + earlier["flops"][key] for key, value in flops.items()}
+    return {"start": {"grow": settings.grow, "tokens": tokens, "flops": flops}}
+
+
 def _identity(trainer: Trainer) -> str:
     """A hash of all that decides the bits of a run; when checkpoints are made does not."""
-    unused: dict[str, Any] = {"checkpoint_seconds": True, "recompute": True}
+    unused: dict[str, Any] = {"checkpoint_seconds": True, "recompute": True} | trainer.settings.idle()
     if trainer.settings.sparsity.dynamic == "none":
         unused["sparsity"] = {"dynamic", "update_every", "drop_fraction", "update_until"}
     return files.sha256_bytes(

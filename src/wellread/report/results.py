@@ -15,6 +15,7 @@ RIVALS = {
     "static": "static vectors + logistic regression",
     "minilm-frozen": "MiniLM, frozen + logistic regression",
     "minilm-setfit": "MiniLM, SetFit",
+    "cct": "CCT without pre-training",
     "majority": "majority class",
     "mean": "mean score",
 }

@@ -7,6 +7,7 @@ has a factor of zero: the first warms up from 1/w, the last decays to 1/d, so no
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 
 def warmup_stable_decay(step: int, steps: int, warmup: float, decay: float) -> float:
@@ -25,7 +26,7 @@ def warmup_stable_decay(step: int, steps: int, warmup: float, decay: float) -> f
 
 
 def linear(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then linear decay over all that is left: the schedule of fine-tuning.
+    """Linear warm-up, then linear decay over all that is left: the schedule of fine-tuning, a triangle.
 
     Arguments as in :func:`warmup_stable_decay`.
     """
@@ -55,6 +56,23 @@ def cosine(step: int, steps: int, warmup: float) -> float:
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+# What `pretrain.schedule` may name; cosine and the triangle fall from the warm-up on and have no plateau.
+SCHEDULES: dict[str, Callable[[int, int, float, float], float]] = {
+    "wsd": warmup_stable_decay,
+    "wsd-sqrt": one_minus_sqrt,
+    "cosine": lambda step, steps, warmup, _decay: cosine(step, steps, warmup),
+    "triangular": lambda step, steps, warmup, _decay: linear(step, steps, warmup),
+}
+
+
+def factor(schedule: str, step: int, steps: int, warmup: float, decay: float) -> float:
+    """The factor on the peak rate by the schedule of that name.
+
+    Arguments as in :func:`warmup_stable_decay`.
+    """
+    return SCHEDULES[schedule](step, steps, warmup, decay)
 
 
 def _count(steps: int, share: float) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from wellread import files
@@ -23,9 +25,18 @@ PATTERNS = (
     "merges.txt",
     "README.md",
 )
+# What an engine's folder takes over: all but the weights.
+BESIDE = ("config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt")
 
 
-def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str | None = None) -> Path:
+def export(
+    folder: str | Path,
+    to: str | Path,
+    *,
+    force: bool = False,
+    card: str | None = None,
+    half: bool = False,
+) -> Path:
     """Copy a model folder, whole or not at all, with a manifest of hashes beside the files.
 
     Args:
@@ -33,6 +44,7 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
         to: the folder to make.
         force: replace an earlier export.
         card: the model card, written as README.md.
+        half: store float32 weights as float16, in half the bytes; they are read back as float32.
 
     Returns:
         ``to``.
@@ -52,6 +64,41 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
             where=str(folder),
             fix='predict with Wellread, or fine-tune with light.method "lora", "bitfit" or "full"',
         )
+    if (folder / "quantised.json").exists():
+        raise ArtefactError(
+            "a plain transformers folder cannot hold quantised weights",
+            where=str(folder),
+            fix="predict with Wellread, or copy the folder as it is",
+        )
+    check_place(folder, to, force=force)
+    with writing(to), files.new_folder(to) as partial:
+        copy_files(folder, partial, PATTERNS, half=half)
+        if card is not None:
+            (partial / "README.md").write_text(card, "utf-8")
+    return to
+
+
+@contextlib.contextmanager
+def writing(to: Path) -> Iterator[None]:
+    """Tell the user of what the disk refuses.
+
+    Raises:
+        UserError: instead of an OSError within the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot be written ({error.strerror})", where=str(to), fix="choose another folder with --to"
+        ) from None
+
+
+def check_place(folder: Path, to: Path, *, force: bool) -> None:
+    """Refuse to export into the model's own folder, or over something else than an earlier export.
+
+    Raises:
+        UserError: with another place to choose.
+    """
     if to.resolve() == folder.resolve() or folder.resolve() in to.resolve().parents:
         raise UserError("the model's own folder", where=str(to), fix="choose another folder with --to")
     try:
@@ -67,13 +114,36 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
                 where=str(to),
                 fix="choose another folder with --to; --force replaces exports only",
             )
-        with files.new_folder(to) as partial:
-            for path in sorted({path for pattern in PATTERNS for path in folder.glob(pattern)}):
-                shutil.copyfile(path, partial / path.name)
-            if card is not None:
-                (partial / "README.md").write_text(card, "utf-8")
     except OSError as error:
         raise UserError(
-            f"cannot be written ({error.strerror})", where=str(to), fix="choose another folder with --to"
+            f"cannot be read ({error.strerror})", where=str(to), fix="choose another folder with --to"
         ) from None
-    return to
+
+
+def copy_files(folder: Path, to: Path, patterns: tuple[str, ...], *, half: bool = False) -> None:
+    """Copy the files of a model folder that match, weights in half precision if that is asked for."""
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        if half and path.suffix == ".safetensors":
+            _halve(path, to / path.name)
+        else:
+            shutil.copyfile(path, to / path.name)
+
+
+def _halve(source: Path, target: Path) -> None:
+    """Write a safetensors file with its float32 tensors as float16; config.json keeps saying float32."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(source)
+    half = {
+        name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in tensors.items()
+    }
+    wide = next((name for name, tensor in half.items() if not tensor.isfinite().all()), None)
+    if wide is not None:
+        raise ArtefactError(
+            f"{wide} has values that half precision cannot hold",
+            where=str(source),
+            fix="export without --half",
+        )
+    save_file(half, target, metadata={"format": "pt"})
+    target.chmod(0o644)  # save_file writes for the user alone

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,13 +20,19 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from wellread import files
-from wellread.errors import ArtefactError, DataError
+from wellread.compress import early_exit
+from wellread.compress.prune import store as pruned
+from wellread.errors import ArtefactError, DataError, UserError
 from wellread.finetune import classifier, encode, objective
 from wellread.finetune.data import HEADS
 from wellread.finetune.head import NOTES, Head
 from wellread.finetune.light import stored
-from wellread.models import build
+from wellread.models import build, cct
+from wellread.pipeline import cores
 from wellread.progress import say
+from wellread.serve.engines import engine as engines
+from wellread.serve.engines.engine import Engine, is_engine
+from wellread.serve.engines.formats import ENGINES
 from wellread.settings import AnswerSettings, FinetuneSettings
 from wellread.tasks.examples import TOKEN, check_options
 from wellread.tasks.task import Example, Kind
@@ -44,7 +50,7 @@ class Predictor:
     """A fine-tuned stock model, ready to predict.
 
     Attributes:
-        model: with packed attention, in evaluation mode.
+        model: with packed attention, in evaluation mode; or an engine.
         tokenizer: of the model.
         kind: of the task that it was fine-tuned on, as its configuration tells.
         labels: names of its outputs.
@@ -60,13 +66,32 @@ class Predictor:
     head: Head
 
     @staticmethod
-    def load(folder: str | Path) -> Predictor:
-        """Load a model folder: safetensors and JSON only, nothing in it is run.
+    def load(folder: str | Path, engine: str | None = None) -> Predictor:
+        """Load a model folder: safetensors, JSON and graphs only, nothing in it is run.
+
+        Args:
+            folder: of a fine-tuned model, or one that was exported for an engine.
+            engine: "torch", "onnx" or "openvino"; default what the folder was exported for, else torch.
 
         Raises:
             ArtefactError: no model there, a damaged or unsafe one, or one that has not learnt to give labels.
+            UserError: an engine that is unknown, not installed, or not in the folder.
         """
         folder = Path(folder)
+        if engine not in (None, *ENGINES):
+            raise UserError(
+                f"there is no engine {engine!r}", where="--engine", fix=f"one of: {', '.join(ENGINES)}"
+            )
+        if engine != "torch" and (engine or is_engine(folder)):
+            return _exported(folder, engine)
+        if is_engine(folder) and not any(folder.glob("*.safetensors")):
+            raise UserError(
+                "the folder was exported without the checkpoint that torch needs",
+                where=str(folder),
+                fix="use another --engine, or export it with --format transformers as well",
+            )
+        if cct.is_folder(folder):
+            return _compact(folder)
         config = build.load_config(folder)
         if (folder / files.MANIFEST).exists():
             files.check(folder)
@@ -87,10 +112,14 @@ class Predictor:
                 where=str(folder),
                 fix="give the folder of a fine-tuned model, or the run folder with --task",
             )
-        model = stored.load(folder, "tag" if kind == "tag" else "classify").eval()
+        reader = pruned if pruned.is_pruned(folder) else stored
+        model = reader.load(folder, "tag" if kind == "tag" else "classify").eval()
         labels = tuple(dict(config.id2label or {}).values())
         length -= stored.positions(folder)
-        return Predictor(model, tokenizer, kind, labels, length, classifier.head(kind, labels, tokenizer))
+        head = classifier.head(kind, labels, tokenizer)
+        if early_exit.is_early(folder):
+            head = early_exit.load(folder, model, head, kind)
+        return Predictor(model, tokenizer, kind, labels, length, head)
 
     def predict(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
         """Predict, in order and as the inputs come.
@@ -160,6 +189,31 @@ class Predictor:
             yield {"spans": results}
 
 
+def _exported(folder: Path, engine: str | None) -> Predictor:
+    """A folder that was exported for an engine; as many batches side by side as there are cores."""
+    graph, facts = engines.load(folder, engine, workers=cores())
+    kind, labels, tokenizer = facts["kind"], tuple(facts["labels"]), tokenizers.load(folder)
+    head = classifier.head(kind, labels, tokenizer)
+    return with_engine(Predictor(None, tokenizer, kind, labels, facts["max_length"], head), graph)
+
+
+def with_engine(predictor: Predictor, engine: Engine) -> Predictor:
+    """The same predictor with its logits from an engine."""
+    head = replace(predictor.head, logits=lambda model, encoded: model.logits(encoded))
+    return replace(predictor, model=engine, head=head)
+
+
+def _compact(folder: Path) -> Predictor:
+    """A CCT, which is no stock model."""
+    build.refuse_code(folder)
+    model: Any = cct.load(folder)
+    tokenizer = tokenizers.load(folder)
+    kind = _KINDS.get(model.config.problem_type, "classify")
+    labels = tuple(dict(model.config.id2label).values())
+    head = classifier.head(kind, labels, tokenizer)
+    return Predictor(model, tokenizer, kind, labels, model.config.max_position_embeddings, head)
+
+
 def spans(tags: list[str]) -> list[tuple[int, int, str]]:
     """Spans as (first word, word after the last, label) in valid IOB2 tags."""
     found: list[tuple[int, int, str]] = []
@@ -204,8 +258,26 @@ def predict_lines(predictor: Predictor, stream: BinaryIO, where: str) -> Iterato
             yield json.dumps({**facts, **result}, ensure_ascii=False)
 
 
-def predict_file(folder: str | Path, source: str, out: Path | None) -> int:
+def read_texts(source: str) -> Iterator[str]:
+    """The text of each line (a pair's two as one) of a file that :func:`predict_file` takes.
+
+    Raises:
+        DataError: as :func:`predict_lines`.
+    """
+    with _open_input(source) as stream:
+        for _, value in _lines(stream, source):
+            first = value["text"] if isinstance(value, dict) else value
+            yield first if isinstance(first, str) else " ".join(first)
+
+
+def predict_file(folder: str | Path, source: str, out: Path | None, engine: str | None = None) -> int:
     """Predict for a file (or stdin, "-") and write JSON lines to a file, whole or not at all, or to stdout.
+
+    Args:
+        folder: of a model.
+        source: the file.
+        out: the file to write; None for stdout.
+        engine: as in :meth:`Predictor.load`.
 
     Returns:
         The number of inputs.
@@ -213,7 +285,7 @@ def predict_file(folder: str | Path, source: str, out: Path | None) -> int:
     Raises:
         UserError: as :meth:`Predictor.load` and :func:`predict_lines`; or a file cannot be opened.
     """
-    predictor = Predictor.load(folder)
+    predictor = Predictor.load(folder, engine)
     count = cut = 0
     with _open_input(source) as stream, _open_output(out) as write:
         for line in predict_lines(predictor, stream, "stdin" if source == "-" else source):
@@ -299,6 +371,14 @@ def _answering(folder: Path, tokenizer: Any) -> tuple[tuple[str, ...], Head]:
         ) from None
     given = FinetuneSettings(answer=settings, light=stored.settings_of(folder))
     return labels, make("classify", labels, tokenizer, given)
+
+
+def examples(inputs: Iterable[Any], kind: Kind) -> list[Example]:
+    """Inputs as examples whose labels are not known."""
+    if kind != "tag":
+        return [_example(value) for value in inputs]
+    words = [TOKEN.findall(value) if isinstance(value, str) else value for value in inputs]
+    return [Example("", " ".join(row), "", tokens=tuple(row)) for row in words]
 
 
 def _example(value: Any) -> Example:

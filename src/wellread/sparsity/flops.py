@@ -129,11 +129,13 @@ def memory_bytes(
     vocab: int,
     optimizer: str = "adamw",
     sparsity: SparsitySettings | None = None,
+    averaged: bool = False,
 ) -> dict[str, int]:
     """Memory that stays through training in float32, by part; activations come on top.
 
-    AdamW keeps two numbers per parameter; Muon keeps one for each hidden matrix.  Of a sparse matrix only the
-    living weights are kept; those of the unstructured pattern have six bytes of indices each.
+    AdamW keeps two numbers per parameter; Muon keeps one for each hidden matrix; an average of the weights is
+    one more of all.  Of a sparse matrix only the living weights are kept; those of the unstructured pattern
+    have six bytes of indices each.
     """
     sparsity = sparsity or SparsitySettings()
     matrices = settings.layers * matrix_weights(settings)
@@ -145,4 +147,5 @@ def memory_bytes(
         "gradients": 4 * total,
         "optimizer": 8 * total - (4 * living if optimizer == "muon" else 0),
         "indices": 6 * indexed,
+        **({"average": 4 * total} if averaged else {}),
     }

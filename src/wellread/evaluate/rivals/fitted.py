@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wellread.evaluate.metrics import Output, score
@@ -21,11 +22,13 @@ class Fitted:
         predict: from examples, whose labels it does not look at, to what ``metrics.score`` takes.
         setting: which of the candidates it is; None where there is no choice.
         size_bytes: what would have to be kept to predict with it.
+        save: writes it into a folder that `wellread predict` takes, where there is such a form of it.
     """
 
     predict: Predict
     setting: Any = None
     size_bytes: int = 0
+    save: Callable[[Path], None] | None = None
 
 
 def best(task: Task, candidates: Iterable[Fitted]) -> Fitted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,14 +73,21 @@ def _setfit(task: Task, train: list[Example], means: Means, seed: int) -> Fitted
     return setfit.fit(task, train, means.encoder, seed)
 
 
+def _cct(task: Task, train: list[Example], _: Means, seed: int) -> Fitted:
+    from wellread.evaluate.rivals import compact
+
+    return compact.fit(task, train, seed)
+
+
 RIVALS = {
     "majority": lambda task, train, _means, _seed: majority.fit(task, train),
     "tfidf": lambda task, train, _means, _seed: tfidf.fit(task, train),
     "static": _static,
     "minilm-frozen": _frozen,
     "minilm-setfit": _setfit,
+    "cct": _cct,
 }
-SEEDED = ("minilm-setfit",)  # draws by the seed; of the others a seed only chooses the examples
+SEEDED = ("minilm-setfit", "cct")  # draws by the seed; of the others a seed only chooses the examples
 
 
 def run_rivals(
@@ -122,6 +129,8 @@ def run_rivals(
                 told |= {"labels": len(train), "steps": 0, "best_step": 0, "history": []}
                 with files.new_folder(final) as partial:
                     write_unit(task, told | {"setting": done[1].setting}, done[1].outputs, partial)
+                    if done[1].save and (budget, seed) == (some[-1], seeds[0]):
+                        done[1].save(partial / "model")
                     files.write_json(partial / "costs.json", done[1].costs)
             progress.advance(note=final.name)
 
@@ -131,13 +140,19 @@ class _Made:
     setting: Any
     outputs: dict[str, Output]
     costs: dict[str, Any]
+    save: Callable[[Path], None] | None
 
 
 def _suiting(task: Task, names: Sequence[str]) -> list[str]:
-    """The rivals that are defined for a task: SetFit is not for tags, nor for scores of single texts."""
+    """The rivals that are defined for a task: SetFit is not for tags, nor for scores of single texts.
+
+    A CCT pools whole sequences, so it is not for tags either.
+    """
     paired = any(example.text_pair is not None for example in task.splits["train"][:1])
-    unfit = task.kind == "tag" or (task.kind == "regress" and not paired)
-    left_out = [name for name in names if unfit and name == "minilm-setfit"]
+    unfit = {"minilm-setfit", "cct"} if task.kind == "tag" else set()
+    if task.kind == "regress" and not paired:
+        unfit = {"minilm-setfit"}
+    left_out = [name for name in names if name in unfit]
     for name in left_out:
         say(f"{task.name}: {name} is not defined for this kind of task and is left out")
     return [name for name in names if name not in left_out]
@@ -160,7 +175,7 @@ def _make(task: Task, name: str, train: list[Example], means: Means, seed: int) 
         "peak_memory_bytes": fitting.peak_bytes,
         "size_bytes": fitted.size_bytes,
     }
-    return _Made(fitted.setting, outputs, costs)
+    return _Made(fitted.setting, outputs, costs, fitted.save)
 
 
 def _seconds_per_1000(task: Task, fitted: Fitted, encoder: Encoder | None) -> float:

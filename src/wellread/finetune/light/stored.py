@@ -63,7 +63,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, settings:
 def load(folder: Path, head: build.Head) -> Any:
     """A fine-tuned model with packed attention, from a stock checkpoint's folder or one of :func:`save`.
 
-    Folders with ``binary.json`` hold a binary model (:mod:`wellread.compress.binarise.stored`).
+    Or from a folder of binary (:mod:`wellread.compress.binarise.stored`) or of quantised weights
+    (:mod:`wellread.compress.quantise.packed`).
 
     Raises:
         ArtefactError: the folder is incomplete or damaged, or its base is not the one it was trained on.
@@ -73,6 +74,10 @@ def load(folder: Path, head: build.Head) -> Any:
         from wellread.compress.binarise import stored as binary
 
         return binary.load(folder, head)
+    if (folder / "quantised.json").exists():
+        from wellread.compress.quantise import packed as quantised  # which needs what is above
+
+        return quantised.load(folder, head)
     if not is_light(folder):
         return packed.enable(build.load(folder, head))
     facts = files.read_json(folder / FACTS)
