@@ -14,7 +14,7 @@ from typing import Any, Literal
 from wellread import known_models as known
 from wellread.evaluate.rivals import ON_ENCODER, ON_VECTORS
 from wellread.recipe import Recipe
-from wellread.settings import ModelSettings, TokenizerSettings
+from wellread.settings import ModelSettings, PretrainSettings, TokenizerSettings
 from wellread.stages import Stage, stage_folder
 
 # The order in which a run goes through its kinds of stages; also what `until` may name.
@@ -214,13 +214,15 @@ def _pretrain(context: Context, variant: str) -> Stage:
     recipe = context.recipe
     model, settings = recipe.model_for(variant), recipe.pretrain_for(variant)
     start = known.folder_of(model.start, context.base, "model.start") if model.start else None
+    located = with_teacher(settings, context.base)
+    teacher = Path(located.teacher.path) if located.teacher else None
 
     def build(folder: Path) -> None:
         from wellread.pretrain import processes
 
         job = processes.Job(
             model.model_copy(update={"start": str(start)}) if start else model,
-            settings,
+            located,
             tokens=context.folder("tokens"),
             tokenizer=context.folder("tokenizer"),
             folder=folder,
@@ -239,12 +241,25 @@ def _pretrain(context: Context, variant: str) -> Stage:
             "seed": recipe.seed,
         },
         inputs=("tokenizer", "tokens"),
-        files=_checkpoint_files(start) if start else (),
+        files=tuple(path for one in (start, teacher) if one for path in _checkpoint_files(one)),
         code=(
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
             *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
         ),
     )
+
+
+def with_teacher(settings: PretrainSettings, base: Path) -> PretrainSettings:
+    """[pretrain] with its teacher's path as a folder.
+
+    Raises:
+        UserError: a known model is not here, or a variable is not set.
+    """
+    if settings.teacher is None:
+        return settings
+    folder = known.folder_of(settings.teacher.path, base, "pretrain.teacher.path")
+    located = settings.teacher.model_copy(update={"path": str(folder)})
+    return settings.model_copy(update={"teacher": located})
 
 
 def _finetunes(context: Context) -> Iterator[Stage]:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from wellread import rng
-from wellread.errors import ArtefactError
+from wellread.errors import ArtefactError, RecipeError
 from wellread.models import build, packed, vocabulary
-from wellread.objectives import clm, masking, mlm
+from wellread.objectives import clm, distillation, masking, mlm
 from wellread.objectives.prediction import Prediction
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import linear
@@ -61,9 +61,14 @@ def make_objective(
     """The objective as a function of a batch and its epoch; validation has one fixed mask.
 
     Raises:
-        ArtefactError: a masked model's tokenizer has no mask token.
+        ArtefactError: a masked model's tokenizer has no mask token, or the teacher does not fit.
+        RecipeError: a teacher for a decoder.
     """
     if model_settings.causal:
+        if settings.teacher:
+            raise RecipeError(
+                "only masked language models are distilled", where="pretrain.teacher", fix="leave it out"
+            )
         return lambda batch, _: clm.predict(batch)
     mask_id = tokenizer.mask_token_id
     if mask_id is None:
@@ -73,12 +78,14 @@ def make_objective(
             fix="leave it out to train a tokenizer, or choose a causal layout",
         )
 
+    teacher = distillation.open_teacher(settings.teacher, tokenizer) if settings.teacher else None
+
     def masked(batch: PackedBatch, epoch: int | None) -> Prediction:
         if epoch is None:
-            positions = masking.validation_positions(batch)
-        else:
-            positions = masking.choose(batch, settings.mask_rate, settings.whole_word, seed, epoch)
-        return mlm.predict(batch, positions, mask_id)
+            return mlm.predict(batch, masking.validation_positions(batch), mask_id)
+        positions = masking.choose(batch, settings.mask_rate, settings.whole_word, seed, epoch)
+        prediction = mlm.predict(batch, positions, mask_id)
+        return teacher(prediction) if teacher else prediction
 
     return masked
 

@@ -34,6 +34,9 @@ from wellread.tokens import tokenizer as tokenizers
 
 CHUNK = 512  # inputs that are held at a time
 MAX_LINE_BYTES = 16 << 20
+COMMITTEE = (
+    "committee.json"  # in a folder of several models that answer together (compress/distil/committee.py)
+)
 THRESHOLD = 0.5  # from this probability on, a label of a multilabel task is given
 
 _KINDS: dict[str | None, Kind] = {"multi_label_classification": "multilabel", "regression": "regress"}
@@ -67,6 +70,10 @@ class Predictor:
             ArtefactError: no model there, a damaged or unsafe one, or one that has not learnt to give labels.
         """
         folder = Path(folder)
+        if (folder / COMMITTEE).exists():
+            from wellread.compress.distil import committee
+
+            return committee.load(folder)
         config = build.load_config(folder)
         if (folder / files.MANIFEST).exists():
             files.check(folder)
