@@ -129,6 +129,7 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     """Whether the checkpoints that the recipe names are here, and fit."""
     from wellread import known_models as known
     from wellread.models import build
+    from wellread.pipeline import with_teacher
     from wellread.pretrain.parts import check_start
 
     named = {f"checkpoints.{one.name}.start": one.start for one in settings.checkpoints}
@@ -144,6 +145,9 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
         try:
             if model.start:
                 check_start(build.load_config(known.folder_of(model.start, base, "model.start")), model)
+            located = with_teacher(settings.pretrain_for(variant), base)
+            if located.teacher:
+                build.load_config(located.teacher.path)
         except UserError as error:
             findings.add(error)
 

@@ -262,6 +262,8 @@ def pretraining(recipe: Recipe, variant: str, text: Text, scratch: Path, seconds
 
     # A checkpoint to start from changes nothing in the time of a step.
     model = model.model_copy(update={"start": None})
+    # A teacher's tokenizer is not the sample's; what its forward pass takes is not counted.
+    settings = settings.model_copy(update={"teacher": None})
     shape, batch = model, settings.batch_tokens
     while flops_of(shape, batch)["dense"] > MOST_FLOPS and (shape.layers > 1 or batch > 2 * model.max_length):
         if batch > 4 * model.max_length:

@@ -45,15 +45,13 @@ def test_a_student_that_starts_as_the_teacher_stays_the_teacher(kind, fine_tuned
 @pytest.mark.parametrize("kind", toy.KINDS)
 def test_unlabelled_text_is_enough(kind, fine_tuned, tmp_path):
     """A student with a tokenizer of its own, which never sees a label, learns what the teacher knows."""
-    folder, task, settings, result = fine_tuned(kind, "bert")
+    folder, task, settings, result = fine_tuned(kind)
     tokenizer = toy.make_tokenizer(tmp_path / "bytes", kind="bpe")
-    quick = settings.model_copy(update={"min_steps": 100, "epochs": 1, "evaluations": 2})
+    quick = settings.model_copy(update={"min_steps": 120, "epochs": 1, "evaluations": 3})
     lesson, _ = lesson_of(folder, task, unlabelled(task, 200), tokenizer, quick)
     assert not lesson.labelled.any()
-    shape = toy.model("modernbert", layers=1)
-    found = student.distil(lesson, shape, tokenizer, DistilSettings(fine_tune=False), quick, 0)
-    score, best = found.dev[task.metric], result.dev[task.metric]
-    assert score > (0.9 * best if kind != "regress" else 0.8)
+    found = student.distil(lesson, toy.model(), tokenizer, DistilSettings(fine_tune=False), quick, 0)
+    assert found.dev[task.metric] > 0.8 * result.dev[task.metric] > 0.4
 
 
 def test_without_the_teacher_it_is_fine_tuning(fine_tuned):

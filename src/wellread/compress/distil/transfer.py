@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from wellread.tasks.task import Example, Task
 Unit = Literal["document", "sentence"]
 PROBED = 200  # documents by which the unit is chosen
 OUTER = (1, 99)  # percentiles of the task's lengths: texts outside of them do not resemble it
+_WORD = re.compile(r"\w+")
 NEW = "transfer:"  # begins the ids of texts that are not the task's
 
 
@@ -209,7 +211,7 @@ def _words(example: Example) -> int:
 
 def _normal(text: str) -> str:
     """Case, white space and punctuation apart, what a text is."""
-    return " ".join(TOKEN.findall(text.casefold()))
+    return " ".join(_WORD.findall(text.casefold()))
 
 
 def _hash(normal: str, seed: int) -> int:
