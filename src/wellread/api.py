@@ -100,6 +100,28 @@ def open_run(folder: str | Path) -> Run:
     return Run(Path(folder))
 
 
+def load(model: str | Path) -> tuple[Any, Any]:
+    """A pre-trained model and its tokenizer, as plain `transformers` objects.
+
+    Args:
+        model: a name that comes along ("wellread-pubmed-mini") or is in the cache, a checkpoint folder, or a
+            run folder.
+
+    Returns:
+        (model with its language-model head in evaluation mode, float32; fast tokenizer).
+
+    Raises:
+        ArtefactError: there is no such model, or it is damaged.
+    """
+    from wellread import given
+    from wellread.models import build
+    from wellread.tokens import tokenizer
+
+    folder = given.checkpoint(Path(model))
+    causal = build.load_config(folder).model_type in ("llama", "gpt2")
+    return build.load(folder, "clm" if causal else "mlm").eval(), tokenizer.load(folder)
+
+
 class Run:
     """What a recipe left: scores, models, predictions."""
 

@@ -279,6 +279,7 @@ def export(
     task: Annotated[str | None, typer.Option(help="Task; default the pre-trained model.")] = None,
     model: Annotated[str | None, typer.Option(help="Variant; default the main one.")] = None,
     force: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
 ) -> None:
     """Copy a model into a folder that any transformers user can load."""
     from wellread.serve.export import export as copy
@@ -288,7 +289,7 @@ def export(
         from wellread.report import card, gather
 
         text = card.card(gather.gather(run), task)
-    copy(folder, to, force=force, card=text)
+    copy(folder, to, force=force, card=text, half=half)
     print(to)
     say(f"Next: `AutoModel.from_pretrained({str(to)!r})`, with or without Wellread.")
 
@@ -356,6 +357,10 @@ def data_get(
     from wellread import known_models as known
     from wellread.corpus import registry
 
+    if name in known.OURS:
+        print(known.folder_of(name, Path(), name))
+        say(f"Next: it is here already: `wellread finetune --model {name} --data FILE`.")
+        return
     if name in known.KNOWN:
         print(known.get(name, source, quiet))
         say("Next: name it as `start` of a [[checkpoints]] table or of [model] in a recipe.")

@@ -23,7 +23,7 @@ def checkpoint(path: Path) -> Path:
     from wellread.models.build import load_config
     from wellread.tokens import tokenizer
 
-    if not path.exists() and str(path) in known.KNOWN:
+    if not path.exists() and str(path) in known.WHAT:
         path = known.folder_of(str(path), path, "--model")
     elif not (path / "config.json").exists() and (path / stages.STAGES).is_dir():
         path = open_run(path).model()

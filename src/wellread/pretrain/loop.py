@@ -21,8 +21,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from wellread import allocator, files, rng
 from wellread.errors import ArtefactError, UserError
 from wellread.models import build, packed
-from wellread.objectives.prediction import loss, score
-from wellread.pretrain import checkpoint, shares
+from wellread.objectives.prediction import head_loss, score
+from wellread.pretrain import auxiliary, checkpoint, shares
+from wellread.pretrain.auxiliary import Auxiliary, Seen
 from wellread.pretrain.logs import Logs
 from wellread.pretrain.optimizer import Optimizer
 from wellread.pretrain.parallel import SOLO, Group, Reducer
@@ -81,6 +82,7 @@ class Trainer:
     model: PreTrainedModel
     optimizer: Optimizer
     objective: Objective
+    auxiliaries: tuple[Auxiliary, ...]
     model_settings: ModelSettings
     settings: PretrainSettings
     seed: int
@@ -136,7 +138,7 @@ def pretrain(
                 data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
             shares.check(data.train, group)
             steps = _steps(settings, data.train)
-            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group)
+            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group, Path(tokens))
             done = _train(trainer, data, folder, quiet or not group.main)
             if group.main:
                 _finish(trainer, done, loaded, folder)
@@ -154,17 +156,21 @@ def make_trainer(
     steps: int,
     seed: int,
     group: Group = SOLO,
+    tokens: Path | None = None,
 ) -> Trainer:
     """Model, optimiser and objective before the first step, on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if settings.recompute:
         allocator.return_large_blocks()
     model = make_model(model_settings, settings, tokenizer, seed)
+    auxiliaries = auxiliary.make(model_settings, settings, tokenizer, tokens, seed)
+    auxiliary.attach(model, auxiliaries)
     model.to(device)  # type: ignore[arg-type]
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
         objective=make_objective(model_settings, settings, tokenizer, seed),
+        auxiliaries=auxiliaries,
         model_settings=model_settings,
         settings=settings,
         seed=seed,
@@ -199,7 +205,7 @@ def take_step(
     share = dynamic.share(settings.sparsity, done.step + 1, trainer.steps)
     watched = trainer.moving if share and settings.sparsity.dynamic == "rigl" else {}
     with dynamic.dense_gradients(watched) as gradients:
-        total, count = _gradients(trainer, batch, epoch, done.step)
+        total, count, besides = _gradients(trainer, batch, epoch, done.step)
     trainer.group.sum_tensors(gradients)
     norm = optimizer.clip()
     _check_finite(total, norm, done.step + 1, settings)
@@ -211,10 +217,11 @@ def take_step(
     vocab = trainer.model.config.vocab_size
     level = trainer.sparsity - bool(watched) / 3  # a dense gradient more: one of three passes
     dense, accounted = step_flops(trainer.model_settings, vocab, lengths, count, level)
+    passes = 1.0 + sum(one.passes for one in trainer.auxiliaries)
     done.step += 1
     done.tokens += sum(lengths)
-    done.dense_flops += dense
-    done.accounted_flops += accounted
+    done.dense_flops += dense * passes
+    done.accounted_flops += accounted * passes
     done.seconds += time.perf_counter() - began
     return {
         "step": done.step,
@@ -223,28 +230,47 @@ def take_step(
         "loss": total,
         "learning_rate": factor * settings.learning_rate,
         "gradient_norm": norm,
+        **({"auxiliary": besides} if besides else {}),
     }
 
 
-def _gradients(trainer: Trainer, batch: PackedBatch, epoch: int, step: int) -> tuple[float, int]:
-    """Fill in the gradients of the whole step; its mean loss, and the number of predicted tokens."""
-    settings, group = trainer.settings, trainer.group
-    parts = [trainer.objective(part, epoch) for part in split(batch, settings.accumulate)]
-    counting = group.begin_sum(sum(part.count for part in parts))  # travels while the forward pass runs
+def _gradients(
+    trainer: Trainer, batch: PackedBatch, epoch: int, step: int
+) -> tuple[float, int, dict[str, float]]:
+    """Fill in the gradients of the whole step.
+
+    Returns:
+        The mean loss of the language model, the number of predicted tokens, and the mean auxiliary losses.
+    """
+    settings, group, others = trainer.settings, trainer.group, trainer.auxiliaries
+    pieces = [auxiliary.prepare(others, piece, epoch) for piece in split(batch, settings.accumulate)]
+    parts = [trainer.objective(piece, epoch) for piece in pieces]
+    # Travels while the forward pass runs.
+    counting = group.begin_sum(sum(part.count for part in parts), batch.sequences)
     if trainer.model_settings.dropout:
         keys = (step, group.rank) if group.rank else (step,)
         torch.manual_seed(rng.derive(trainer.seed, "dropout", *keys))
-    total = 0.0
-    for number, part in enumerate(parts, 1):
+    total, besides = 0.0, dict.fromkeys((one.name for one in others), 0.0)
+    for number, (piece, part) in enumerate(zip(pieces, parts, strict=True), 1):
         with autocast(settings, trainer.device):
-            summed = loss(trainer.model, part.to(trainer.device))
-            mean = summed / max(1, int(counting()[0]))
+            asked = part.to(trainer.device)
+            hidden = packed.hidden_states(trainer.model, asked.inputs)
+            summed = head_loss(trainer.model, hidden, asked)
+            count, samples = counting()
+            mean = summed / max(1, int(count))
+            whole = mean
+            if others:
+                seen = Seen(piece.to(trainer.device), asked, hidden, epoch)
+                found = auxiliary.losses(others, trainer.model, seen, piece.sequences / max(1.0, samples))
+                whole = mean + sum(one.weight * found[one.name] for one in others)
+                besides |= {name: besides[name] + float(value.detach()) for name, value in found.items()}
         if number == len(parts):
             trainer.reducer.arm()
-        mean.backward()
+        whole.backward()
         total += float(mean.detach())
     trainer.reducer.finish()
-    return group.sum(total)[0], int(counting()[0])
+    total, *summed_others = group.sum(total, *besides.values())
+    return total, int(counting()[0]), dict(zip(besides, summed_others, strict=True))
 
 
 def _open(
@@ -365,6 +391,7 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
     moved = dynamic.report(trainer.moving, settings.sparsity) if trainer.moving else {}
     files.write_json(folder / "sparsity.json", linear.report(trainer.model) | moved)
     shutil.rmtree(folder / "model", ignore_errors=True)
+    auxiliary.detach(trainer.model)
     model = packed.disable(linear.densify(trainer.model)).eval()
     build.save(model, tokenizer, folder / "model")
     for path in (folder / "model").iterdir():

@@ -25,7 +25,14 @@ PATTERNS = (
 )
 
 
-def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str | None = None) -> Path:
+def export(
+    folder: str | Path,
+    to: str | Path,
+    *,
+    force: bool = False,
+    card: str | None = None,
+    half: bool = False,
+) -> Path:
     """Copy a model folder, whole or not at all, with a manifest of hashes beside the files.
 
     Args:
@@ -33,6 +40,7 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
         to: the folder to make.
         force: replace an earlier export.
         card: the model card, written as README.md.
+        half: store float32 weights as float16, in half the bytes; they are read back as float32.
 
     Returns:
         ``to``.
@@ -69,7 +77,10 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
             )
         with files.new_folder(to) as partial:
             for path in sorted({path for pattern in PATTERNS for path in folder.glob(pattern)}):
-                shutil.copyfile(path, partial / path.name)
+                if half and path.suffix == ".safetensors":
+                    _halve(path, partial / path.name)
+                else:
+                    shutil.copyfile(path, partial / path.name)
             if card is not None:
                 (partial / "README.md").write_text(card, "utf-8")
     except OSError as error:
@@ -77,3 +88,23 @@ def export(folder: str | Path, to: str | Path, *, force: bool = False, card: str
             f"cannot be written ({error.strerror})", where=str(to), fix="choose another folder with --to"
         ) from None
     return to
+
+
+def _halve(source: Path, target: Path) -> None:
+    """Write a safetensors file with its float32 tensors as float16; config.json keeps saying float32."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(source)
+    half = {
+        name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in tensors.items()
+    }
+    wide = next((name for name, tensor in half.items() if not tensor.isfinite().all()), None)
+    if wide is not None:
+        raise ArtefactError(
+            f"{wide} has values that half precision cannot hold",
+            where=str(source),
+            fix="export without --half",
+        )
+    save_file(half, target, metadata={"format": "pt"})
+    target.chmod(0o644)  # save_file writes for the user alone

@@ -1,0 +1,110 @@
+"""Auxiliary losses: what is learnt beside the language model, and dropped or kept apart afterwards.
+
+An objective adds an :class:`Auxiliary` in its own file below ``objectives/``; :func:`make` is the one place
+that knows which settings ask for which.  Its module, where it has parameters, hangs on the model as
+``model.auxiliary[name]`` while it trains: optimiser, checkpoints and processes treat it as any other part.
+Before the model is saved it is taken off again, so a checkpoint stays a stock one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from wellread.objectives.prediction import Prediction
+from wellread.settings import ModelSettings, PretrainSettings
+from wellread.tokens.batch import PackedBatch
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the language model's pass over a part of the step has left.
+
+    Attributes:
+        batch: S samples of T tokens, before anything was masked.
+        prediction: what was masked and asked.
+        hidden: (T, d) last hidden states of ``prediction.inputs``, to differentiate through.
+        epoch: the pass over the data.
+    """
+
+    batch: PackedBatch
+    prediction: Prediction
+    hidden: Tensor
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """A loss besides the language model's.
+
+    Attributes:
+        name: in the log and in ``model.auxiliary``.
+        weight: factor of its mean loss in the sum that is differentiated.
+        loss: mean over the samples of a part; a scalar to differentiate.  Anything random in it must be a
+            pure function of (seed, epoch, sample id).
+        module: its own parameters; it finds them at ``model.auxiliary[name]``.
+        prepare: changes the samples before they are masked, by (batch, epoch).
+        passes: FLOPs that it adds, as a share of the step's own.
+    """
+
+    name: str
+    weight: float
+    loss: Callable[[PreTrainedModel, Seen], Tensor]
+    module: nn.Module | None = None
+    prepare: Callable[[PackedBatch, int], PackedBatch] | None = None
+    passes: float = 0.0
+
+
+def make(
+    model_settings: ModelSettings,
+    settings: PretrainSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: Path | None,
+    seed: int,
+) -> tuple[Auxiliary, ...]:
+    """The auxiliary losses that a recipe asks for.
+
+    Args:
+        model_settings: the architecture.
+        settings: of pre-training.
+        tokenizer: of the model.
+        tokens: folder of the token stores; None where no real data are read (probes of speed).
+        seed: the run's.
+    """
+    del model_settings, settings, tokenizer, tokens, seed
+    return ()
+
+
+def attach(model: Any, auxiliaries: Sequence[Auxiliary]) -> None:
+    """Hang the modules of the losses on the model, in place; without modules the model stays as it is."""
+    modules = {one.name: one.module for one in auxiliaries if one.module is not None}
+    if modules:
+        model.auxiliary = nn.ModuleDict(modules)
+
+
+def detach(model: Any) -> nn.ModuleDict | None:
+    """Take the modules off the model again; they are returned."""
+    modules = getattr(model, "auxiliary", None)
+    if modules is not None:
+        del model.auxiliary
+    return modules
+
+
+def prepare(auxiliaries: Sequence[Auxiliary], batch: PackedBatch, epoch: int) -> PackedBatch:
+    """The samples as all losses want to see them."""
+    for one in auxiliaries:
+        if one.prepare is not None:
+            batch = one.prepare(batch, epoch)
+    return batch
+
+
+def losses(
+    auxiliaries: Sequence[Auxiliary], model: PreTrainedModel, seen: Seen, share: float
+) -> dict[str, Tensor]:
+    """Each loss of a part, times the share of the step's samples that stand in it."""
+    return {one.name: one.loss(model, seen) * share for one in auxiliaries}

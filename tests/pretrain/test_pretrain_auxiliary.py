@@ -1,0 +1,54 @@
+"""Auxiliary losses: nothing changes at weight 0, they learn, resume exactly, and leave a stock model."""
+
+import json
+
+import pytest
+import torch
+from test_pretrain_resume import CutError, cut_at
+from torch import nn
+from transformers import AutoModelForMaskedLM
+
+from wellread.pretrain import auxiliary, loop
+
+
+def length_of_sample(weight):
+    """Predict from the first state how long a sample is: a loss with a module of its own."""
+
+    def make(model_settings, *_):
+        torch.manual_seed(0)
+        layer = nn.Linear(model_settings.hidden, 1)
+
+        def loss(model, seen):
+            first = seen.hidden[seen.batch.cu_seqlens[:-1].long()]
+            lengths = torch.tensor(seen.batch.lengths, dtype=torch.float32) / 32
+            return (model.auxiliary["length"](first)[:, 0] - lengths).square().mean()
+
+        return (auxiliary.Auxiliary("length", weight, loss, layer, passes=0.25),)
+
+    return make
+
+
+def test_without_weight_the_language_model_is_the_same(language, tmp_path, monkeypatch, digests):
+    language.pretrain(tmp_path / "plain")
+    monkeypatch.setattr(auxiliary, "make", length_of_sample(0.0))
+    language.pretrain(tmp_path / "zero")
+    plain, zero = digests(tmp_path / "plain"), digests(tmp_path / "zero")
+    assert plain["model/model.safetensors"] == zero["model/model.safetensors"]
+    AutoModelForMaskedLM.from_pretrained(tmp_path / "zero" / "model")
+
+
+def test_it_learns_and_is_logged(language, tmp_path, monkeypatch):
+    monkeypatch.setattr(auxiliary, "make", length_of_sample(1.0))
+    language.pretrain(tmp_path / "run", accumulate=2)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["auxiliary"]["length"] < lines[0]["auxiliary"]["length"]
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(language, tmp_path, monkeypatch, digests):
+    monkeypatch.setattr(auxiliary, "make", length_of_sample(1.0))
+    language.pretrain(tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(CutError):
+        cut_at(patch, loop, "take_step", 4)
+        language.pretrain(tmp_path / "cut", checkpoint_seconds=1e-9)
+    language.pretrain(tmp_path / "cut", checkpoint_seconds=1e-9)
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
