@@ -110,7 +110,7 @@ def run(job: Job, *, quiet: bool = False) -> dict[str, Any]:
     job.out.mkdir(parents=True, exist_ok=True)
     task = read_task(job.task)
     facts = _facts(job, task)
-    if files.partial_path(job.out / "model").exists() or _differs(job.out / "job.json", facts):
+    if _differs(job.out / "job.json", facts):
         shutil.rmtree(job.out / "units", ignore_errors=True)
         shutil.rmtree(job.out / "model", ignore_errors=True)
     files.write_json(job.out / "job.json", facts)

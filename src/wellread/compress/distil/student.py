@@ -21,7 +21,7 @@ from wellread.compress.distil import teacher as teachers
 from wellread.compress.distil.settings import DistilSettings
 from wellread.errors import RecipeError
 from wellread.finetune import data as preparing
-from wellread.finetune import encode, stable
+from wellread.finetune import encode, objective, stable
 from wellread.finetune.data import TaskData
 from wellread.finetune.head import neighbours, precision
 from wellread.finetune.loop import FinetuneResult, finetune, tune
@@ -83,7 +83,7 @@ def prepare(
     split = data.splits["train"]
     if task.kind == "tag":
         rows = rows[teachers.word_rows(split.encoded, transfer)]
-        inputs = preparing.objective.word_inputs(split.encoded)
+        inputs = objective.word_inputs(split.encoded)
     else:
         inputs = split.encoded.inputs
         rows = rows[inputs]
