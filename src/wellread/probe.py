@@ -254,9 +254,11 @@ def pretraining(
     from wellread.tokens import store, tokenizer
 
     # A checkpoint to start from changes nothing in the time of a step.
+    # A teacher's tokenizer is not the sample's; what its forward pass takes is not counted.
+    changes = {"teacher": None}
     model, settings = (
         recipe.model_for(variant).model_copy(update={"start": None}),
-        recipe.pretrain_for(variant),
+        recipe.pretrain_for(variant).model_copy(update=changes),
     )
     loaded, opened = tokenizer.load(text.tokenizer), store.Store.open(scratch / "store")
     # A phrase that is common in the whole text is rarer in the sample.

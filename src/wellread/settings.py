@@ -274,6 +274,21 @@ class MaskingSettings(Settings):
         return weighted & {"pmi", "lexicon", "tf-idf"} | ({self.replace} & {"tf-idf"})
 
 
+class TeacherSettings(Settings):
+    """A masked language model whose predictions are learnt beside the words."""
+
+    path: str = Field(
+        description="Folder of the teacher, a masked language model with this run's tokenizer, or a known "
+        "model."
+    )
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5,
+        description="Share of the teacher's distributions in the loss; the words themselves get the rest.",
+    )
+    top: Positive = Field(16, description="The teacher's likeliest tokens at each position that are learnt.")
+    temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Softens both distributions.")
+
+
 class PretrainSettings(Settings):
     """Objective, optimiser and schedule of pre-training."""
 
@@ -355,6 +370,7 @@ class PretrainSettings(Settings):
         None, description="Steps between validations; default 10 in a run."
     )
     sparsity: SparsitySettings = Field(default_factory=SparsitySettings, description="Sparse pre-training.")
+    teacher: TeacherSettings | None = Field(None, description="Distillation of a masked language model.")
 
     @model_validator(mode="after")
     def _length(self) -> PretrainSettings:
