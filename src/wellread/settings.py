@@ -299,6 +299,8 @@ class PretrainSettings(Settings):
         "batches",
         "submodels",
         "submodel_share",
+        "teacher",
+        "pairs",
     )
 
     objective: Literal["mlm", "clm"] | None = Field(
