@@ -77,13 +77,23 @@ def run(
     quiet: Quiet = False,
     processes: Processes = None,
     named: Named = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Begin with this checkpoint or known model; pre-train nothing."),
+    ] = None,
 ) -> None:
     """Build everything in a recipe that is not up to date; continue what was interrupted."""
     from wellread.api import run as build
     from wellread.pretrain.processes import helper
 
     done = build(
-        recipe, out=out, allow_overlap=allow_overlap, quiet=quiet, processes=processes, finetune=named
+        recipe,
+        out=out,
+        allow_overlap=allow_overlap,
+        quiet=quiet,
+        processes=processes,
+        finetune=named,
+        start=start,
     )
     if helper():
         return

@@ -278,7 +278,7 @@ def pretraining(
         for number, stage in enumerate(stages)
     ]
     passes = sum(stage.share / probe.per_epoch for stage, probe in zip(stages, probes, strict=True))
-    tokens = settings.tokens or round((settings.epochs or 1.0) / passes)
+    tokens = settings.tokens if settings.tokens is not None else round((settings.epochs or 1.0) / passes)
     steps = max(1, round(sum(tokens * stage.share / stage.batch_tokens for stage in stages)))
     total, reduced, flops = 0.0, False, {"dense": 0.0, "accounted": 0.0}
     for stage, probe in zip(stages, probes, strict=True):

@@ -306,7 +306,10 @@ class PretrainSettings(Settings):
     objective: Literal["mlm", "clm"] | None = Field(
         None, description="Masked or causal language model; default by layout."
     )
-    tokens: Positive | None = Field(None, description="Training tokens in all; give this or `epochs`.")
+    tokens: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Training tokens in all; give this or `epochs`. 0 takes `model.start` as it is.",
+    )
     epochs: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Passes over the corpus (default 1)."
     )
@@ -378,6 +381,10 @@ class PretrainSettings(Settings):
     def _length(self) -> PretrainSettings:
         if self.tokens is not None and self.epochs is not None:
             raise ValueError("give `tokens` or `epochs`, not both")
+        if self.tokens == 0 and self.sparsity.level:
+            raise ValueError(
+                "tokens = 0 trains nothing, so there is nothing to be sparse: leave sparsity out"
+            )
         return self
 
     @model_validator(mode="after")
