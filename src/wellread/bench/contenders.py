@@ -28,7 +28,7 @@ Answer = Callable[[Sequence[str]], Any]
 
 def export(model: Path, names: Sequence[str], texts: Sequence[str], scratch: Path) -> dict[str, Path]:
     """Export the engines among the contenders, one precision to a folder; returns the folder of each."""
-    folders = {}
+    folders: dict[str, Path] = {}
     for int8 in (False, True):
         some = [name for name in names if name in FORMATS and FORMATS[name].int8 == int8]
         if some:
