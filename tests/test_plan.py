@@ -71,3 +71,20 @@ def test_a_wrong_recipe_is_refused(tmp_path):
 
 def test_sizes_are_written_for_people():
     assert [planning.size(n) for n in (1500, 2.5e6, 3.2e9, 4e12)] == ["2 kB", "2.5 MB", "3.2 GB", "4.0 TB"]
+
+
+@pytest.mark.parametrize(
+    ("terms", "told"), [(None, "no file"), ("", "no term"), ("zyzzyva\nquux", "none of the 2 terms")]
+)
+def test_a_lexicon_that_does_not_fit_is_a_problem(terms, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "PROBE_SECONDS", 0.1)
+    recipe = write_tiny_run(tmp_path / "data")
+    if terms is not None:
+        (tmp_path / "data" / "terms.txt").write_text(terms)
+    table = '[pretrain.masking]\nunits = { token = 0.5, lexicon = 0.5 }\nlexicon = "terms.txt"\n\n'
+    text = recipe.read_text()
+    assert text.count("[pretrain.sparsity]") == 1
+    recipe.write_text(text.replace("[pretrain.sparsity]", table + "[pretrain.sparsity]"))
+    (problem,) = planning.plan(str(recipe), tmp_path / "out")["problems"]
+    assert problem["where"].startswith("pretrain.masking.lexicon") and told in problem["what"]
+    assert problem["fix"]

@@ -166,3 +166,21 @@ def test_a_checkpoints_settings_go_last():
     assert (general.learning_rate, general.batch, general.epochs) == (1e-4, 8, 4)
     assert plain == own and own.learning_rate == 1e-3
     assert settings.variant_names() == ("main",) and settings.checkpoint("main") is None
+
+
+@pytest.mark.parametrize("table", [{"masking": {"units": {"span": 1}}}, {"pairs": "sop"}])
+def test_decoders_mask_nothing(table):
+    values = {"name": "r", "corpus": {"sources": ["x"]}, "model": {"layout": "llama"}, "pretrain": table}
+    with pytest.raises(RecipeError, match=f"pretrain.{next(iter(table))} does not fit layout 'llama'"):
+        recipe.parse(values)
+
+
+def test_units_of_a_variant_replace_those_of_the_recipe():
+    values = {
+        "name": "r",
+        "corpus": {"sources": ["x"]},
+        "pretrain": {"masking": {"rate": 0.2, "units": {"token": 0.5, "span": 0.5}}},
+        "variants": [{"name": "a"}, {"name": "b", "pretrain": {"masking": {"units": {"word": 1}}}}],
+    }
+    masking = recipe.parse(values).pretrain_for("b").masking
+    assert masking.units == (("word", 1.0),) and masking.rate == 0.2

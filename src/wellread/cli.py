@@ -15,6 +15,7 @@ import typer
 
 from wellread.bench.command import bench
 from wellread.benchmark.command import benchmark
+from wellread.compress.distil.command import committee, distil
 from wellread.errors import UserError
 from wellread.progress import say
 
@@ -30,6 +31,8 @@ data = typer.Typer(help="Corpora and labelled data: list, get, check, build task
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 app.add_typer(benchmark, name="benchmark")
+app.command()(distil)
+app.command()(committee)
 
 GENERAL_VOCABULARY = "general-vocabulary"
 RecipeArgument = Annotated[str, typer.Argument(help="A TOML recipe, or the name of one that comes along.")]
@@ -426,7 +429,7 @@ def _model_folder(run: Path, task: str | None, model: str | None) -> Path:
     """The model meant by a run folder with a task, or by an exported model's own folder."""
     from wellread.api import open_run
 
-    if (run / "config.json").exists():
+    if (run / "config.json").exists() or (run / "committee.json").exists():
         return run
     return open_run(run).model(task, model)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wellread import known_models as known
+from wellread.errors import DataError
 from wellread.evaluate.rivals import ON_ENCODER, ON_VECTORS
-from wellread.recipe import Recipe
-from wellread.settings import ModelSettings, TokenizerSettings
+from wellread.recipe import Recipe, resolve
+from wellread.settings import MESH, ModelSettings, PretrainSettings, TokenizerSettings
 from wellread.stages import Stage, stage_folder
 
 # The order in which a run goes through its kinds of stages; also what `until` may name.
@@ -62,7 +63,8 @@ def stages(context: Context, until: str | None = None) -> list[Stage]:
     found: list[Stage] = [_corpus(context)]
     tasks = [_task(context, name) for name in context.recipe.tasks]
     found += [*tasks, _selection(context), _tokenizer(context), _tokens(context)]
-    found += [_pretrain(context, variant) for variant in context.recipe.variant_names()]
+    names = sorted(context.recipe.variant_names(), key=lambda name: len(context.recipe.forebears(name)))
+    found += [_pretrain(context, variant) for variant in names]
     found += (tuned := list(_finetunes(context)))
     if tasks and set(context.recipe.evaluate.rivals) & set(ON_VECTORS):
         found.append(_vectors(context))
@@ -213,14 +215,21 @@ def _tokens(context: Context) -> Stage:
 def _pretrain(context: Context, variant: str) -> Stage:
     recipe = context.recipe
     model, settings = recipe.model_for(variant), recipe.pretrain_for(variant)
-    start = known.folder_of(model.start, context.base, "model.start") if model.start else None
+    before = recipe.forebear(variant)
+    if before is not None:
+        start: Path | None = context.folder(f"pretrain/{before}") / "model"
+    else:
+        start = known.folder_of(model.start, context.base, "model.start") if model.start else None
+    terms = lexicon_path(settings, context.base)
+    located = with_teacher(with_lexicon(settings, terms), context.base)
+    teacher = Path(located.teacher.path) if located.teacher else None
 
     def build(folder: Path) -> None:
         from wellread.pretrain import processes
 
         job = processes.Job(
             model.model_copy(update={"start": str(start)}) if start else model,
-            settings,
+            located,
             tokens=context.folder("tokens"),
             tokenizer=context.folder("tokenizer"),
             folder=folder,
@@ -240,14 +249,56 @@ def _pretrain(context: Context, variant: str) -> Stage:
             ),
             "seed": recipe.seed,
         },
-        inputs=("tokenizer", "tokens"),
-        files=_checkpoint_files(start) if start else (),
+        inputs=("tokenizer", "tokens", *((f"pretrain/{before}",) if before else ())),
+        files=(
+            *(_checkpoint_files(start) if start and not before else ()),
+            *(_checkpoint_files(teacher) if teacher else ()),
+            *([terms] if terms else []),
+        ),
         code=(
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
             *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
             *(("finetune/stability/averaging",) if settings.ema_decay else ()),
         ),
     )
+
+
+def lexicon_path(settings: PretrainSettings, base: Path) -> Path | None:
+    """The list of terms that masking reads, if it reads one from a file.
+
+    Raises:
+        UserError: there is no such file, or a variable is not set.
+    """
+    given, key = settings.masking.lexicon, "pretrain.masking.lexicon"
+    if given is None or given == MESH:
+        return None
+    path = resolve(given, base, key)
+    if not path.is_file():
+        raise DataError(
+            f"there is no file {given}", where=key, fix='give a text file with one term a line, or "mesh"'
+        )
+    return path
+
+
+def with_lexicon(settings: PretrainSettings, path: Path | None) -> PretrainSettings:
+    """The settings with the path of the list of terms filled in."""
+    if path is None:
+        return settings
+    masking = settings.masking.model_copy(update={"lexicon": str(path.absolute())})
+    return settings.model_copy(update={"masking": masking})
+
+
+def with_teacher(settings: PretrainSettings, base: Path) -> PretrainSettings:
+    """[pretrain] with its teacher's path as a folder.
+
+    Raises:
+        UserError: a known model is not here, or a variable is not set.
+    """
+    if settings.teacher is None:
+        return settings
+    folder = known.folder_of(settings.teacher.path, base, "pretrain.teacher.path")
+    located = settings.teacher.model_copy(update={"path": str(folder)})
+    return settings.model_copy(update={"teacher": located})
 
 
 def _finetunes(context: Context) -> Iterator[Stage]:

@@ -54,14 +54,20 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         if sampled and text:
             findings.seconds |= text.seconds
             for variant in settings.variant_names():
-                trainings[variant] = probe.pretraining(settings, variant, text, scratch, PROBE_SECONDS)
-                _check_updates(settings, variant, trainings[variant].steps, findings)
+                try:
+                    found = probe.pretraining(settings, variant, text, scratch, path.parent, PROBE_SECONDS)
+                except UserError as error:
+                    findings.add(error)
+                    continue
+                trainings[variant] = found
+                _check_updates(settings, variant, found.steps, findings)
             for task in settings.tasks:
                 _add_finetuning(settings, task, sampled, text, path.parent, findings)
         vocab = _vocabulary(settings, text)
         models = [
             _model(settings, variant, trainings.get(variant), vocab) for variant in settings.variant_names()
         ]
+        _add_origins(settings, trainings, findings)
         findings.seconds["pretrain"] = sum(training.seconds for training in trainings.values())
         reduced = any(training.reduced for training in trainings.values()) or not trainings
         memory = _memory(settings, vocab, reduced)
@@ -129,7 +135,9 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     """Whether the checkpoints that the recipe names are here, and fit."""
     from wellread import known_models as known
     from wellread.models import build
-    from wellread.pretrain.parts import check_start
+    from wellread.models.grow.shapes import Shape, keeps_function
+    from wellread.pipeline import with_teacher
+    from wellread.pretrain.parts import check_shape
 
     named = {f"checkpoints.{one.name}.start": one.start for one in settings.checkpoints}
     if set(settings.evaluate.rivals) & set(ON_ENCODER):
@@ -142,10 +150,34 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     for variant in settings.variant_names():
         model = settings.model_for(variant)
         try:
-            if model.start:
-                check_start(build.load_config(known.folder_of(model.start, base, "model.start")), model)
+            before = settings.forebear(variant)
+            located = with_teacher(settings.pretrain_for(variant), base)
+            if located.teacher:
+                build.load_config(located.teacher.path)
+            if before:
+                small = Shape.wanted(settings.model_for(before))
+            elif model.start:
+                small = Shape.of(build.load_config(known.folder_of(model.start, base, "model.start")))
+            else:
+                continue
+            check_shape(small, model)
+            if model.grow != "none":
+                kept = "computes the same" if keeps_function(small, model) else "starts near it, not equal"
+                was = f"{small.layers} x {small.hidden}"
+                findings.notes.append(f"{variant}: grown from {was} ({model.grow}); {kept}")
         except UserError as error:
             findings.add(error)
+
+
+def _add_origins(settings: Recipe, trainings: dict[str, probe.Training], findings: Findings) -> None:
+    """Say what the variants that others start from cost; their FLOPs are not in the others' own."""
+    for variant in trainings:
+        before = settings.forebears(variant)
+        if before:
+            cost = sum(trainings[name].flops["accounted"] for name in before)
+            findings.notes.append(
+                f"{variant}: {cost:.3g} FLOPs were spent before on {', '.join(before)}, and come on top"
+            )
 
 
 def _vocabulary(settings: Recipe, text: probe.Text | None) -> int:

@@ -240,57 +240,130 @@ class Training:
     reduced: bool
 
 
-def pretraining(recipe: Recipe, variant: str, text: Text, scratch: Path, seconds: float) -> Training:
-    """Take a few real steps on the sample."""
+def pretraining(
+    recipe: Recipe, variant: str, text: Text, scratch: Path, base: Path, seconds: float
+) -> Training:
+    """Take a few real steps on the sample, at each stage of length and batch size.
+
+    Raises:
+        UserError: the text or the list of terms does not do for masking as the recipe wants it.
+    """
+    from wellread.objectives.units import lists, pmi
     from wellread.pretrain import loop, validation
-    from wellread.sparsity.flops import training_flops
-    from wellread.tokens import packing, store, tokenizer
-
-    model, settings = recipe.model_for(variant), recipe.pretrain_for(variant)
-    loaded, opened = tokenizer.load(text.tokenizer), store.Store.open(scratch / "store")
-    special = loaded.num_special_tokens_to_add()
-    lengths = [
-        min(rest, model.max_length) for n in text.lengths for rest in _chunks(n, model.max_length - special)
-    ]
-    per_epoch = text.tokens + special * len(lengths) * text.tokens / max(1, sum(text.lengths))
-    tokens = settings.tokens or round(per_epoch * (settings.epochs or 1.0))
-    steps = max(1, round(tokens / settings.batch_tokens))
-
-    def flops_of(shape: Any, batch: int) -> dict[str, float]:
-        whole = training_flops(shape, len(loaded), lengths, settings.sparsity.level, settings.mask_rate)
-        return {name: value * batch / max(1, sum(lengths)) for name, value in whole.items()}
+    from wellread.schedules.phases import phases
+    from wellread.tokens import store, tokenizer
 
     # A checkpoint to start from changes nothing in the time of a step.
-    model = model.model_copy(update={"start": None})
-    shape, batch = model, settings.batch_tokens
-    while flops_of(shape, batch)["dense"] > MOST_FLOPS and (shape.layers > 1 or batch > 2 * model.max_length):
-        if batch > 4 * model.max_length:
-            batch //= 2
-        elif shape.layers > 1:
-            shape = shape.model_copy(update={"layers": max(1, shape.layers // 2)})
-        else:
-            batch = 2 * model.max_length
-    short = settings.model_copy(update={"batch_tokens": batch, "accumulate": 1})
-    packed = packing.plan(opened, model.max_length, batch, special, recipe.seed, scratch / f"bins-{variant}")
-    trainer = loop.make_trainer(shape, short, loaded, 1000, recipe.seed)
-    done = loop.Done()
-    loop.take_step(trainer, packed.batch(0), 0, done)
-    seen, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds or done.step < 3:
-        following = packed.batch(done.step)
-        loop.take_step(trainer, following, packed.epoch(done.step), done)
-        seen += following.tokens
-    per_token = (time.perf_counter() - began) / seen
-    scale = flops_of(model, batch)["dense"] / flops_of(shape, batch)["dense"]
+    # A teacher's tokenizer is not the sample's; what its forward pass takes is not counted.
+    changes = {"teacher": None}
+    model, settings = (
+        recipe.model_for(variant).model_copy(update={"start": None}),
+        recipe.pretrain_for(variant).model_copy(update=changes),
+    )
+    loaded, opened = tokenizer.load(text.tokenizer), store.Store.open(scratch / "store")
+    # A phrase that is common in the whole text is rarer in the sample.
+    least = min(pmi.LEAST, max(2, round(pmi.LEAST * opened.n_tokens / max(1, text.tokens))))
+    masked = lists.prepare(
+        pipeline.with_lexicon(settings, pipeline.lexicon_path(settings, base)).masking,
+        *(opened, text.tokenizer, scratch / f"lists-{variant}"),
+        quiet=True,
+        least=least,
+    )
+    stages = phases(settings, model.max_length)
+    probes = [
+        _Probe(
+            *(model, settings, stage, loaded, opened, text, recipe.seed, masked),
+            folder=scratch / f"bins-{variant}-{number}",
+        )
+        for number, stage in enumerate(stages)
+    ]
+    passes = sum(stage.share / probe.per_epoch for stage, probe in zip(stages, probes, strict=True))
+    tokens = settings.tokens or round((settings.epochs or 1.0) / passes)
+    steps = max(1, round(sum(tokens * stage.share / stage.batch_tokens for stage in stages)))
+    total, reduced, flops = 0.0, False, {"dense": 0.0, "accounted": 0.0}
+    for stage, probe in zip(stages, probes, strict=True):
+        per_token, smaller = probe.measure(seconds / len(stages))
+        reduced = reduced or smaller
+        total += per_token * probe.saving * tokens * stage.share
+        for name, value in probe.flops_of(model, tokens * stage.share).items():
+            flops[name] += value * probe.saving
     looks = 1 + steps // (settings.validate_every or max(1, steps // loop.VALIDATIONS))
     scored = looks * min(recipe.corpus.validation * text.tokens, validation.MOST_TOKENS) * VALIDATION_COST
-    return Training(
-        steps,
-        tokens,
-        per_token * scale * (tokens + scored),
-        flops_of(model, tokens),
-        shape != model or batch != settings.batch_tokens,
-    )
+    return Training(steps, tokens, total + per_token * scored, flops, reduced)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """One stage of a pre-training, to be measured on the sample."""
+
+    model: Any
+    settings: Any
+    stage: Any
+    tokenizer: Any
+    store: Any
+    text: Text
+    seed: int
+    masked: Any
+    folder: Path
+
+    @property
+    def lengths(self) -> list[int]:
+        """Of the sample's sequences in this stage, special tokens included."""
+        most, special = self.stage.max_length, self.tokenizer.num_special_tokens_to_add()
+        return [min(rest, most) for n in self.text.lengths for rest in _chunks(n, most - special)]
+
+    @property
+    def per_epoch(self) -> float:
+        """Tokens of the whole text at this length, special tokens included."""
+        special = self.tokenizer.num_special_tokens_to_add()
+        scale = self.text.tokens / max(1, sum(self.text.lengths))
+        return self.text.tokens + special * len(self.lengths) * scale
+
+    @property
+    def saving(self) -> float:
+        """Share of the cost that is left where sub-models are trained first."""
+        from wellread.schedules import submodels
+
+        return submodels.cost(self.settings, self.model, lambda shape: self.flops_of(shape, 1)["dense"])
+
+    def flops_of(self, shape: Any, tokens: float) -> dict[str, float]:
+        """FLOPs of so many tokens in a model of some shape."""
+        from wellread.sparsity.flops import training_flops
+
+        lengths, settings = self.lengths, self.settings
+        vocab = len(self.tokenizer)
+        whole = training_flops(shape, vocab, lengths, settings.sparsity.level, settings.mask_rate)
+        return {name: value * tokens / max(1, sum(lengths)) for name, value in whole.items()}
+
+    def measure(self, seconds: float) -> tuple[float, bool]:
+        """Seconds for each token, and whether a smaller model or batch was measured."""
+        from wellread.pretrain import loop
+        from wellread.tokens import packing
+
+        model, most = self.model, self.stage.max_length
+        shape, batch = model, self.stage.batch_tokens
+        while self.flops_of(shape, batch)["dense"] > MOST_FLOPS and (shape.layers > 1 or batch > 2 * most):
+            if batch > 4 * most:
+                batch //= 2
+            elif shape.layers > 1:
+                shape = shape.model_copy(update={"layers": max(1, shape.layers // 2)})
+            else:
+                batch = 2 * most
+        changes = {"batch_tokens": batch, "accumulate": 1, "lengths": (), "batches": (), "submodels": 0}
+        short = self.settings.model_copy(update=changes)
+        special = self.tokenizer.num_special_tokens_to_add()
+        packed = packing.plan(self.store, most, batch, special, self.seed, self.folder)
+        trainer = loop.make_trainer(shape, short, self.tokenizer, 1000, self.seed, masked=self.masked)
+        done = loop.Done()
+        loop.take_step(trainer, packed.batch(0), 0, done)
+        seen, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds or done.step < 3:
+            following = packed.batch(done.step)
+            loop.take_step(trainer, following, packed.epoch(done.step), done)
+            seen += following.tokens
+        per_token = (time.perf_counter() - began) / seen
+        scale = self.flops_of(model, batch)["dense"] / self.flops_of(shape, batch)["dense"]
+        return per_token * scale, shape != model or batch != self.stage.batch_tokens
 
 
 def _chunks(length: int, room: int) -> list[int]:

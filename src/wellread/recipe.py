@@ -22,6 +22,7 @@ from wellread.settings import (
     CorpusSettings,
     EvaluateSettings,
     FinetuneSettings,
+    MaskingSettings,
     ModelSettings,
     Name,
     Positive,
@@ -77,6 +78,28 @@ class Recipe(Settings):
         change = presets.filled(self._variant(variant).model)
         return merge(self.model, change, f"variants.{variant}.model")
 
+    def forebear(self, variant: str) -> str | None:
+        """The variant from whose result a variant starts (``start = "variants.NAME"``), or None."""
+        start = self.model_for(variant).start or ""
+        return start.removeprefix("variants.") if start.startswith("variants.") else None
+
+    def forebears(self, variant: str) -> list[str]:
+        """The variants that have to be trained before one, the nearest first.
+
+        Raises:
+            ValueError: one does not exist, or they start from each other.
+        """
+        found: list[str] = []
+        before = self.forebear(variant)
+        while before is not None:
+            if before not in self.variant_names():
+                raise ValueError(f"model.start: there is no variant {before!r}")
+            if before in (variant, *found):
+                raise ValueError(f"model.start: variant {before!r} would start from itself")
+            found.append(before)
+            before = self.forebear(before)
+        return found
+
     def pretrain_for(self, variant: str) -> PretrainSettings:
         """[pretrain] with the variant's changes and the objective filled in."""
         settings = merge(self.pretrain, self._variant(variant).pretrain, f"variants.{variant}.pretrain")
@@ -110,15 +133,43 @@ class Recipe(Settings):
                 raise ValueError(
                     f"pretrain.objective {pretrain.objective!r} does not fit layout {model.layout!r}"
                 )
+            if model.causal and (pretrain.masking != MaskingSettings() or pretrain.pairs != "none"):
+                key = "masking" if pretrain.pairs == "none" else "pairs"
+                raise ValueError(
+                    f"pretrain.{key} does not fit layout {model.layout!r}, a decoder, which masks nothing: "
+                    "leave it out, or choose the layout of an encoder"
+                )
+            _check_stages(model, pretrain)
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(
                     f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "
                     f"model.max_length ({model.max_length}) tokens"
                 )
+            self.forebears(name)
         for task in self.tasks:
             for name in (*self.variant_names(), *(one.name for one in self.checkpoints)):
                 self.finetune_for(task, name)
         return self
+
+
+def _check_stages(model: ModelSettings, pretrain: PretrainSettings) -> None:
+    from wellread.schedules.phases import phases
+
+    if pretrain.lengths and pretrain.lengths[-1][0] != model.max_length:
+        raise ValueError(
+            f"the last of pretrain.lengths ({pretrain.lengths[-1][0]}) must be model.max_length "
+            f"({model.max_length}), on which models are compared"
+        )
+    for phase in phases(pretrain, model.max_length) if pretrain.lengths or pretrain.batches else ():
+        if phase.max_length < 16 or phase.batch_tokens < phase.max_length:
+            raise ValueError(
+                f"pretrain.lengths, batches: a stage of {phase.batch_tokens} tokens a step cannot have "
+                f"sequences of {phase.max_length} (16 at least, a step at most)"
+            )
+    if pretrain.submodels and not 0 < pretrain.submodels < model.layers:
+        raise ValueError(
+            f"pretrain.submodels ({pretrain.submodels}) must be less than model.layers ({model.layers})"
+        )
 
 
 def load(path: str | Path) -> Recipe:

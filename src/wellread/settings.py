@@ -124,6 +124,25 @@ class ModelSettings(Settings):
         description="With `start`: refuse a tokenizer that is not the checkpoint's, or give each of its new "
         "pieces the mean of the rows of the old pieces that it was cut into.",
     )
+    grow: Literal["none", "function-preserving", "advanced", "zero-pad", "stack"] = Field(
+        "none",
+        description="With `start`: grow the checkpoint to the shape given here. Its width by copies that "
+        "compute the same, by copies of the layer above, or by zeros at any ratio (llama, gpt2); or its "
+        "layers only.",
+    )
+    grow_depth: Literal["stack", "interleave", "identity"] = Field(
+        "stack",
+        description="With `grow`: where layers are added, the stack once more on top, copies beside their "
+        "layers, or on top with zero outputs, so that they change nothing at first (not bert).",
+    )
+
+    @model_validator(mode="after")
+    def _growth(self) -> ModelSettings:
+        if self.grow != "none" and self.start is None:
+            raise ValueError(f'grow = "{self.grow}" needs `start`, the checkpoint that grows')
+        if self.grow == "none" and self.grow_depth != "stack":
+            raise ValueError(f'grow_depth = "{self.grow_depth}" needs `grow`')
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -196,10 +215,93 @@ class SparsitySettings(Settings):
         return self
 
 
+Unit = Literal["token", "word", "span", "pmi", "lexicon", "tf-idf"]
+Weight = Annotated[float, Field(ge=0)]
+MESH = "mesh"  # as a lexicon: the names of diseases that come with the derived task of that kind
+
+
+class MaskingSettings(Settings):
+    """What a masked language model has to predict."""
+
+    rate: Rate = Field(0.3, description="Share of the tokens that are masked.")
+    rate_end: Rate | None = Field(
+        None, description="The share at the end, reached linearly; default the same throughout."
+    )
+    units: tuple[tuple[Unit, Weight], ...] = Field(
+        (("token", 1.0),),
+        description="What is masked together, as a table of weights such as {token = 0.5, span = 0.5}: "
+        "token, word, span (of words), pmi (phrases learnt from the corpus), lexicon, tf-idf (the words that "
+        "tell a text from others). A weight is a share of the masked tokens.",
+    )
+    lexicon: str | None = Field(
+        None,
+        description='Unit lexicon: a text file with one term a line, or "mesh" for the names of diseases in '
+        "MeSH.",
+    )
+    pmi_coverage: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Unit pmi: as many phrases are listed as cover this share of the words."
+    )
+    tf_idf_top: Rate = Field(
+        0.25, description="tf-idf: the share of a sequence's words, those of the highest scores, that counts."
+    )
+    replace: Literal["mask", "bert", "tf-idf"] = Field(
+        "mask",
+        description="What is read there: [MASK] throughout; or 80% [MASK], 10% the token itself and 10% "
+        "random tokens (bert) or tokens with a high TF-IDF (tf-idf).",
+    )
+
+    @field_validator("units", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return tuple(value.items()) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _weighted(self) -> MaskingSettings:
+        weights = dict(self.units)
+        if not sum(weights.values()):
+            raise ValueError("the weights of `units` sum to 0: give at least one of them a weight above 0")
+        if bool(weights.get("lexicon")) != (self.lexicon is not None):
+            raise ValueError(
+                "`units.lexicon` and `lexicon` go together: give the unit a weight and the list a file, or "
+                "leave both out"
+            )
+        return self
+
+    @property
+    def lists(self) -> set[str]:
+        """What has to be learnt or read before masking."""
+        weighted = {name for name, weight in self.units if weight}
+        return weighted & {"pmi", "lexicon", "tf-idf"} | ({self.replace} & {"tf-idf"})
+
+
+class TeacherSettings(Settings):
+    """A masked language model whose predictions are learnt beside the words."""
+
+    path: str = Field(
+        description="Folder of the teacher, a masked language model with this run's tokenizer, or a known "
+        "model."
+    )
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5,
+        description="Share of the teacher's distributions in the loss; the words themselves get the rest.",
+    )
+    top: Positive = Field(16, description="The teacher's likeliest tokens at each position that are learnt.")
+    temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Softens both distributions.")
+
+
 class PretrainSettings(Settings):
     """Objective, optimiser and schedule of pre-training."""
 
-    later: ClassVar[tuple[str, ...]] = ("schedule", "ema_decay")
+    later: ClassVar[tuple[str, ...]] = (
+        "schedule",
+        "ema_decay",
+        "lengths",
+        "batches",
+        "submodels",
+        "submodel_share",
+        "teacher",
+        "pairs",
+    )
 
     objective: Literal["mlm", "clm"] | None = Field(
         None, description="Masked or causal language model; default by layout."
@@ -209,12 +311,32 @@ class PretrainSettings(Settings):
         None, description="Passes over the corpus (default 1)."
     )
     batch_tokens: Positive = Field(8192, description="Tokens per optimiser step, before the last short bin.")
+    lengths: tuple[tuple[Positive, Rate], ...] = Field(
+        (),
+        description="Stages of sequence length, such as [[128, 0.5], [512, 0.5]]: the longest sequence, "
+        "up to model.max_length, and the share of the tokens. A step has as many tokens in each.",
+    )
+    batches: tuple[tuple[Positive, Rate], ...] = Field(
+        (),
+        description="Stages of batch size, such as [[1024, 0.2], [4096, 0.8]]: tokens per step, up to "
+        "`batch_tokens`, and the share of the tokens.",
+    )
+    submodels: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Two-stage training of a grown model: at first each step trains the top `submodels` "
+        "layers of a sub-model of the lowest `submodels`, twice as many, ... layers; 0 for none.",
+    )
+    submodel_share: Rate = Field(0.2, description="Share of the steps that train sub-models.")
     accumulate: Positive = Field(1, description="Parts into which a step's batch is cut to save memory.")
     recompute: bool = Field(
         False, description="Keep only each layer's input and work the rest out again: less memory, slower."
     )
-    mask_rate: Rate = Field(0.3, description="Share of the tokens that are masked.")
-    whole_word: bool = Field(False, description="Mask all pieces of a word together.")
+    masking: MaskingSettings = Field(default_factory=MaskingSettings, description="What is masked.")
+    pairs: Literal["none", "sop", "nsp"] = Field(
+        "none",
+        description="Besides masking, as ablations: samples of two segments, and whether these are in their "
+        "order (sop), or the second follows the first (nsp).",
+    )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
     )
@@ -250,12 +372,34 @@ class PretrainSettings(Settings):
         None, description="Steps between validations; default 10 in a run."
     )
     sparsity: SparsitySettings = Field(default_factory=SparsitySettings, description="Sparse pre-training.")
+    teacher: TeacherSettings | None = Field(None, description="Distillation of a masked language model.")
 
     @model_validator(mode="after")
     def _length(self) -> PretrainSettings:
         if self.tokens is not None and self.epochs is not None:
             raise ValueError("give `tokens` or `epochs`, not both")
         return self
+
+    @model_validator(mode="after")
+    def _stages(self) -> PretrainSettings:
+        for key, stages in (("lengths", self.lengths), ("batches", self.batches)):
+            values = [value for value, _ in stages]
+            if values != sorted(set(values)):
+                raise ValueError(f"{key} must grow from stage to stage, not {values}")
+            total = sum(share for _, share in stages)
+            if stages and abs(total - 1) > 1e-6:
+                raise ValueError(f"the shares in {key} must sum to 1, not {total:g}")
+        if self.batches and self.batches[-1][0] != self.batch_tokens:
+            raise ValueError(f"the last of batches must be batch_tokens ({self.batch_tokens})")
+        if self.submodels and self.sparsity.dynamic != "none":
+            raise ValueError("submodels leave layers out, dynamic sparsity wants them all: choose one")
+        return self
+
+    @property
+    def mask_rate(self) -> float:
+        """Share of the tokens that are masked, on average over the training."""
+        masking = self.masking
+        return (masking.rate + (masking.rate if masking.rate_end is None else masking.rate_end)) / 2
 
 
 Budget = Annotated[int, Field(ge=0)] | Literal["all"]

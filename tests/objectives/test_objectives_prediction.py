@@ -33,7 +33,7 @@ def batch():
 def asked(layout):
     if layout == "gpt2":
         return clm.predict(batch())
-    return mlm.predict(batch(), torch.arange(0, 32, 2), mask_id=4)
+    return mlm.predict(batch(), torch.arange(0, 32, 2), shown=4)
 
 
 def plain_loss(model, asked):
@@ -74,7 +74,7 @@ def test_score_agrees_with_the_loss(layout):
 
 def test_no_prediction_is_no_loss():
     model = tiny("modernbert")
-    question = mlm.predict(batch(), torch.empty(0, dtype=torch.int64), mask_id=4)
+    question = mlm.predict(batch(), torch.empty(0, dtype=torch.int64), shown=4)
     loss = prediction.loss(model, question)
     loss.backward()
     assert float(loss.detach()) == 0
@@ -92,7 +92,7 @@ def test_frozen_parameters_get_no_gradient():
 def test_mlm_hides_exactly_the_chosen_tokens():
     original = batch()
     positions = torch.tensor([0, 5, 9, 31])
-    question = mlm.predict(original, positions, mask_id=4)
+    question = mlm.predict(original, positions, shown=4)
     changed = (question.inputs.input_ids != original.input_ids).nonzero().squeeze(1)
     assert changed.tolist() == positions.tolist()
     assert question.targets.tolist() == original.input_ids[positions].tolist()

@@ -52,3 +52,17 @@ def test_an_interrupted_run_ends_with_the_same_bits(language, tmp_path, monkeypa
         language.pretrain(tmp_path / "cut", checkpoint_seconds=1e-9)
     language.pretrain(tmp_path / "cut", checkpoint_seconds=1e-9)
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", ["sop", "nsp"])
+def test_pairs_resume_exactly_and_leave_a_stock_model(kind, language, tmp_path, monkeypatch, digests):
+    settings = {"pairs": kind, "masking": {"units": {"token": 0.5, "span": 0.5}, "rate_end": 0.15}}
+    language.pretrain(tmp_path / "whole", **settings)
+    with monkeypatch.context() as patch, pytest.raises(CutError):
+        cut_at(patch, loop, "take_step", 4)
+        language.pretrain(tmp_path / "cut", checkpoint_seconds=1e-9, **settings)
+    language.pretrain(tmp_path / "cut", checkpoint_seconds=1e-9, **settings)
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert all(0 < line["auxiliary"]["pairs"] < 2 for line in lines)
+    AutoModelForMaskedLM.from_pretrained(tmp_path / "whole" / "model")

@@ -21,7 +21,7 @@ def lines(path):
 
 
 def test_masked_model_learns_and_leaves_what_the_contract_says(language, tmp_path):
-    language.pretrain(tmp_path / "run", tokens=60_000, learning_rate=5e-3, mask_rate=0.2)
+    language.pretrain(tmp_path / "run", tokens=60_000, learning_rate=5e-3, masking={"rate": 0.2})
     facts = json.loads((tmp_path / "run" / "pretrain.json").read_text())
     validation = lines(tmp_path / "run" / "validation.jsonl")
     log = lines(tmp_path / "run" / "log.jsonl")

@@ -154,7 +154,7 @@ def what_is_read(group, language, folder, tiny):
     found = []
     for step in range(4):
         batch, lengths = shares.share(packing, step, costs, group)
-        prediction = trainer.objective(batch, 0)
+        prediction = trainer.objective(batch, 0, 0.0)
         masked = {
             (int(sample), position)
             for sample, position in zip(*where(batch, prediction.positions), strict=True)

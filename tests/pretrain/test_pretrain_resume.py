@@ -54,7 +54,7 @@ VARIANTS = {
         "sparsity": {"level": 0.75, "pattern": "block8", "dynamic": "rigl", "update_every": 2},
     },
     "set": {"optimizer": "muon", "sparsity": {"level": 0.5, "dynamic": "set", "update_every": 1}},
-    "accumulate": {"accumulate": 3, "whole_word": True},
+    "accumulate": {"accumulate": 3, "masking": {"units": {"word": 1}}},
     "dropout": {"model": {"dropout": 0.1}},
     "average": {
         "ema_decay": 0.8,

@@ -192,7 +192,7 @@ def _fill_in(
     given = replace(
         batch, input_ids=torch.from_numpy(ids), word_ids=torch.from_numpy(np.where(inside, 0, -1))
     )
-    chosen = masking.choose(given, rate, whole_word=False, seed=seed, epoch=0).numpy()
+    chosen = masking.choose(given, rate, seed=seed, epoch=0).positions.numpy()
     hidden = ids.copy()
     hidden[chosen] = asked.mask_id
     at = np.concatenate([rows[~plain], chosen])

@@ -76,10 +76,7 @@ def build_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) ->
     if settings.layout == "llama":
         return LlamaConfig(**shared)
     return ModernBertConfig(
-        layer_types=[
-            "sliding_attention" if layer % settings.global_every else "full_attention"
-            for layer in range(settings.layers)
-        ],
+        layer_types=layer_types(settings),
         local_attention=settings.local_attention,
         cls_token_id=shared["bos_token_id"],
         sep_token_id=shared["eos_token_id"],
@@ -87,6 +84,14 @@ def build_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) ->
         classifier_pooling="mean",
         **shared,
     )
+
+
+def layer_types(settings: ModelSettings) -> list[str]:
+    """ModernBERT: how far each layer attends."""
+    return [
+        "sliding_attention" if layer % settings.global_every else "full_attention"
+        for layer in range(settings.layers)
+    ]
 
 
 def build(

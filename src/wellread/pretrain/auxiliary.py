@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from wellread.objectives import pairs
 from wellread.objectives.prediction import Prediction
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.tokens.batch import PackedBatch
@@ -76,8 +77,10 @@ def make(
         tokens: folder of the token stores; None where no real data are read (probes of speed).
         seed: the run's.
     """
-    del model_settings, settings, tokenizer, tokens, seed
-    return ()
+    found = []
+    if settings.pairs != "none":
+        found.append(pairs.auxiliary(settings.pairs, model_settings.hidden, tokenizer, tokens, seed))
+    return tuple(found)
 
 
 def attach(model: Any, auxiliaries: Sequence[Auxiliary]) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from wellread import allocator, files, rng
 from wellread.errors import ArtefactError, UserError
 from wellread.finetune.stability import averaging
-from wellread.models import build, packed
+from wellread.models import build, packed, positions
 from wellread.objectives.prediction import head_loss, score
+from wellread.objectives.units import lists
+from wellread.objectives.units.lists import NONE, Lists
 from wellread.pretrain import auxiliary, average, checkpoint, shares
 from wellread.pretrain.auxiliary import Auxiliary, Seen
+from wellread.pretrain.course import Course, lay
 from wellread.pretrain.logs import Logs
 from wellread.pretrain.optimizer import Optimizer
 from wellread.pretrain.parallel import SOLO, Group, Reducer
@@ -41,14 +45,14 @@ from wellread.pretrain.parts import (
 )
 from wellread.pretrain.validation import HeldOut, held_out
 from wellread.progress import Progress, say
-from wellread.schedules import learning_rate
+from wellread.schedules import learning_rate, submodels
+from wellread.schedules.phases import phases
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import dynamic, linear
 from wellread.sparsity.flops import step_flops
 from wellread.sparsity.linear import SparseLinear
 from wellread.tokens import tokenizer as tokenizers
 from wellread.tokens.batch import PackedBatch
-from wellread.tokens.packing import Packing, plan
 from wellread.tokens.store import Store
 
 LOGGED_STEPS = 500
@@ -100,7 +104,7 @@ class Trainer:
 class Data:
     """What is trained and what is validated on."""
 
-    train: Packing
+    train: Course
     valid: HeldOut
 
 
@@ -138,9 +142,12 @@ def pretrain(
         with deterministic():
             with group.main_first():
                 data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
-            shares.check(data.train, group)
-            steps = _steps(settings, data.train)
-            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group, Path(tokens))
+                store, place = data.train.legs[0].packing.store, folder / "scratch" / "lists"
+                masked = lists.prepare(settings.masking, store, tokenizer, place, quiet=quiet)
+            for leg in data.train.legs:
+                shares.check(leg.packing, group)
+            steps = data.train.steps
+            trainer = make_trainer(model_settings, settings, loaded, steps, seed, group, Path(tokens), masked)
             done = _train(trainer, data, folder, quiet or not group.main)
             if group.main:
                 with averaging.applied(trainer.average):
@@ -160,6 +167,7 @@ def make_trainer(
     seed: int,
     group: Group = SOLO,
     tokens: Path | None = None,
+    masked: Lists = NONE,
 ) -> Trainer:
     """Model, optimiser and objective before the first step, on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -172,7 +180,7 @@ def make_trainer(
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
-        objective=make_objective(model_settings, settings, tokenizer, seed),
+        objective=make_objective(model_settings, settings, tokenizer, seed, masked),
         auxiliaries=auxiliaries,
         model_settings=model_settings,
         settings=settings,
@@ -208,7 +216,11 @@ def take_step(
     optimizer.zero_grad()
     share = dynamic.share(settings.sparsity, done.step + 1, trainer.steps)
     watched = trainer.moving if share and settings.sparsity.dynamic == "rigl" else {}
-    with dynamic.dense_gradients(watched) as gradients:
+    layers = submodels.layers(settings, trainer.model_settings.layers, done.step, trainer.steps, trainer.seed)
+    with (
+        dynamic.dense_gradients(watched) as gradients,
+        submodels.only(trainer.model, layers, settings.submodels),
+    ):
         total, count, besides = _gradients(trainer, batch, epoch, done.step)
     trainer.group.sum_tensors(gradients)
     norm = optimizer.clip()
@@ -225,7 +237,8 @@ def take_step(
 
     vocab = trainer.model.config.vocab_size
     level = trainer.sparsity - bool(watched) / 3  # a dense gradient more: one of three passes
-    dense, accounted = step_flops(trainer.model_settings, vocab, lengths, count, level)
+    costs = partial(step_flops, vocab=vocab, lengths=lengths, predictions=count, level=level)
+    dense, accounted = submodels.flops(costs, trainer.model_settings, layers, settings.submodels)
     passes = 1.0 + sum(one.passes for one in trainer.auxiliaries)
     done.step += 1
     done.tokens += sum(lengths)
@@ -253,7 +266,7 @@ def _gradients(
     """
     settings, group, others = trainer.settings, trainer.group, trainer.auxiliaries
     pieces = [auxiliary.prepare(others, piece, epoch) for piece in split(batch, settings.accumulate)]
-    parts = [trainer.objective(piece, epoch) for piece in pieces]
+    parts = [trainer.objective(piece, epoch, step / trainer.steps) for piece in pieces]
     # Travels while the forward pass runs.
     counting = group.begin_sum(sum(part.count for part in parts), batch.sequences)
     if trainer.model_settings.dropout:
@@ -291,15 +304,10 @@ def _open(
     seed: int,
 ) -> Data:
     special = tokenizer.num_special_tokens_to_add(pair=False)
-    length, batch_tokens = model_settings.max_length, settings.batch_tokens
-    train = plan(Store.open(tokens / "train"), length, batch_tokens, special, seed, scratch)
-    return Data(train, held_out(Store.open(tokens / "valid"), length, batch_tokens))
-
-
-def _steps(settings: PretrainSettings, packing: Packing) -> int:
-    if settings.tokens is not None:
-        return max(1, round(settings.tokens / packing.mean_tokens_per_step))
-    return max(1, round((settings.epochs or 1.0) * packing.steps_per_epoch))
+    length = model_settings.max_length
+    stages = phases(settings, length)
+    train = lay(Store.open(tokens / "train"), settings, stages, special, seed, scratch)
+    return Data(train, held_out(Store.open(tokens / "valid"), length, settings.batch_tokens))
 
 
 def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
@@ -314,18 +322,21 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
     log_every = -(-steps // LOGGED_STEPS)
     validate_every = settings.validate_every or max(1, steps // VALIDATIONS)
     label = f"pretrain {folder.name.removesuffix('.partial')}"
-    expected = round(steps * data.train.mean_tokens_per_step)
     with (
         Logs(folder if main else None, LOGS, offsets) as logs,
-        Progress(label, expected, "tokens", done=done.tokens, quiet=quiet) as progress,
+        Progress(label, data.train.tokens, "tokens", done=done.tokens, quiet=quiet) as progress,
     ):
         if done.step == 0:
             _validate(trainer, data, done, logs)
         saved = time.monotonic()
         while done.step < steps:
             before = done.tokens
-            batch, lengths = shares.share(data.train, done.step, costs, trainer.group)
-            record = take_step(trainer, batch, data.train.epoch(done.step), done, lengths)
+            longer = data.train.longer(done.step)
+            if longer and trainer.model_settings.start is None:
+                positions.tile(trainer.model, *longer)
+            packing, place, epoch = data.train.at(done.step)
+            batch, lengths = shares.share(packing, place, costs, trainer.group)
+            record = take_step(trainer, batch, epoch, done, lengths)
             if done.step % log_every == 0 or done.step == steps:
                 logs.write("log.jsonl", record)
                 logs.write("timing.jsonl", {"step": done.step, "seconds": done.seconds})
@@ -351,7 +362,7 @@ def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
     total, right, count = 0.0, 0.0, 0.0
     with averaging.applied(trainer.average):
         for batch in data.valid.batches[group.rank :: group.size]:
-            prediction = trainer.objective(batch, None)
+            prediction = trainer.objective(batch, None, 0.0)
             with autocast(trainer.settings, trainer.device):
                 part_total, part_right = score(trainer.model, prediction.to(trainer.device))
             total, right, count = total + part_total, right + part_right, count + prediction.count
@@ -426,8 +437,24 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
             "loss": done.validation_loss,
             "max_length": model_settings.max_length,
             "mask_rate": None if model_settings.causal else settings.mask_rate,
+            **_origin(model_settings),
         },
     )
+
+
+def _origin(settings: ModelSettings) -> dict[str, Any]:
+    """How the start checkpoint came in, and what training it cost where it is one of ours."""
+    if settings.start is None:
+        return {}
+    before = Path(settings.start).parent / "pretrain.json"
+    if not before.is_file():
+        return {"start": {"grow": settings.grow, "tokens": None, "flops": None}}
+    facts = files.read_json(before)
+    tokens, flops, earlier = facts["tokens"], facts["flops"], facts.get("start", {})
+    if earlier.get("flops"):
+        tokens += earlier["tokens"]
+        flops = {key: value + earlier["flops"][key] for key, value in flops.items()}
+    return {"start": {"grow": settings.grow, "tokens": tokens, "flops": flops}}
 
 
 def _identity(trainer: Trainer) -> str:

@@ -8,22 +8,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from wellread import rng
-from wellread.errors import ArtefactError
+from wellread.errors import ArtefactError, RecipeError
 from wellread.models import build, packed, vocabulary
-from wellread.objectives import clm, masking, mlm
+from wellread.models.grow import grow
+from wellread.models.grow.shapes import Shape
+from wellread.models.grow.shapes import check as check_growth
+from wellread.objectives import clm, distillation, masking, mlm, policy
 from wellread.objectives.prediction import Prediction
+from wellread.objectives.units.lists import NONE, Lists
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import linear
 from wellread.tokens import tokenizer as tokenizers
 from wellread.tokens.batch import PackedBatch
 
-# A batch and its epoch (None in validation) to what is predicted from it.
-Objective = Callable[[PackedBatch, int | None], Prediction]
+# A batch, its epoch (None in validation) and how much of the training lies behind (0 to 1) to what is
+# predicted from it.
+Objective = Callable[[PackedBatch, int | None, float], Prediction]
 
 
 def make_model(
@@ -37,11 +43,16 @@ def make_model(
     Raises:
         ArtefactError: the start checkpoint is damaged, or does not fit the recipe or the tokenizer.
     """
+    living = None
     if model_settings.start is None:
         model = build.build(model_settings, tokenizer, kind(model_settings), rng.derive(seed, "weights"))
     else:
-        model = _started(model_settings, tokenizer, rng.derive(seed, "weights"))
-    linear.sparsify(model, settings.sparsity, seed)
+        small = _started(model_settings, tokenizer, rng.derive(seed, "weights"))
+        living = grow.living(small, model_settings, settings.sparsity, seed)
+        model = small
+        if model_settings.grow != "none":
+            model = grow.grow(small, model_settings, rng.derive(seed, "growth"))
+    linear.sparsify(model, settings.sparsity, seed, living)
     if settings.recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return packed.enable(model).train()
@@ -57,14 +68,20 @@ def make_objective(
     settings: PretrainSettings,
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
+    lists: Lists = NONE,
 ) -> Objective:
-    """The objective as a function of a batch and its epoch; validation has one fixed mask.
+    """The objective as a function of batch, epoch and progress; validation has one fixed mask.
 
     Raises:
-        ArtefactError: a masked model's tokenizer has no mask token.
+        ArtefactError: a masked model's tokenizer has no mask token, or the teacher does not fit.
+        RecipeError: a teacher for a decoder.
     """
     if model_settings.causal:
-        return lambda batch, _: clm.predict(batch)
+        if settings.teacher:
+            raise RecipeError(
+                "only masked language models are distilled", where="pretrain.teacher", fix="leave it out"
+            )
+        return lambda batch, *_: clm.predict(batch)
     mask_id = tokenizer.mask_token_id
     if mask_id is None:
         raise ArtefactError(
@@ -73,12 +90,15 @@ def make_objective(
             fix="leave it out to train a tokenizer, or choose a causal layout",
         )
 
-    def masked(batch: PackedBatch, epoch: int | None) -> Prediction:
+    ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+    training = policy.make(settings.masking, lists, mask_id, ordinary, seed)
+    teacher = distillation.open_teacher(settings.teacher, tokenizer) if settings.teacher else None
+
+    def masked(batch: PackedBatch, epoch: int | None, progress: float = 0.0) -> Prediction:
         if epoch is None:
-            positions = masking.validation_positions(batch)
-        else:
-            positions = masking.choose(batch, settings.mask_rate, settings.whole_word, seed, epoch)
-        return mlm.predict(batch, positions, mask_id)
+            return mlm.predict(batch, masking.validation_positions(batch), mask_id)
+        prediction = training(batch, epoch, progress)
+        return teacher(prediction) if teacher else prediction
 
     return masked
 
@@ -189,26 +209,31 @@ def _check_vocabulary(folder: Path, size: int, tokenizer: PreTrainedTokenizerBas
 
 
 def check_start(config: PreTrainedConfig, settings: ModelSettings) -> None:
-    """Whether a checkpoint has the shape of the recipe's [model].
+    """Whether a checkpoint has the shape of the recipe's [model], or can grow to it.
 
     Raises:
         ArtefactError: it has not; names the key.
+        RecipeError: the growth is impossible.
     """
-    for key, found, wanted in (
-        ("layout", config.model_type, settings.layout),
-        ("layers", config.num_hidden_layers, settings.layers),
-        ("hidden", config.hidden_size, settings.hidden),
-        ("heads", config.num_attention_heads, settings.heads),
-    ):
+    check_shape(Shape.of(config), settings)
+
+
+def check_shape(shape: Shape, settings: ModelSettings) -> None:
+    """As :func:`check_start`, of a model that may not exist yet."""
+    fixed = ("layout",) if settings.grow != "none" else ("layout", "layers", "hidden", "heads")
+    for key in fixed:
+        found, wanted = getattr(shape, key), getattr(settings, key)
         if found != wanted:
             raise ArtefactError(
                 f"the checkpoint at model.start has {key} = {found}, the recipe {wanted}",
                 where=f"model.{key}",
-                fix=f"set model.{key} = {found!r}",
+                fix=f"set model.{key} = {found!r}" + ("" if key == "layout" else ", or model.grow"),
             )
-    if settings.max_length > config.max_position_embeddings:
+    if settings.max_length > shape.max_length:
         raise ArtefactError(
-            f"the checkpoint at model.start reads {config.max_position_embeddings} tokens at most",
+            f"the checkpoint at model.start reads {shape.max_length} tokens at most",
             where="model.max_length",
-            fix=f"set model.max_length to {config.max_position_embeddings} or less",
+            fix=f"set model.max_length to {shape.max_length} or less",
         )
+    if settings.grow != "none":
+        check_growth(shape, settings)

@@ -64,6 +64,12 @@ def export(
             where=str(folder),
             fix='predict with Wellread, or fine-tune with light.method "lora", "bitfit" or "full"',
         )
+    if (folder / "quantised.json").exists():
+        raise ArtefactError(
+            "a plain transformers folder cannot hold quantised weights",
+            where=str(folder),
+            fix="predict with Wellread, or copy the folder as it is",
+        )
     check_place(folder, to, force=force)
     with writing(to), files.new_folder(to) as partial:
         copy_files(folder, partial, PATTERNS, half=half)

@@ -20,6 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from wellread import files
+from wellread.compress import early_exit
+from wellread.compress.prune import store as pruned
 from wellread.errors import ArtefactError, DataError, UserError
 from wellread.finetune import classifier, encode, objective
 from wellread.finetune.data import HEADS
@@ -38,6 +40,9 @@ from wellread.tokens import tokenizer as tokenizers
 
 CHUNK = 512  # inputs that are held at a time
 MAX_LINE_BYTES = 16 << 20
+COMMITTEE = (
+    "committee.json"  # in a folder of several models that answer together (compress/distil/committee.py)
+)
 THRESHOLD = 0.5  # from this probability on, a label of a multilabel task is given
 
 _KINDS: dict[str | None, Kind] = {"multi_label_classification": "multilabel", "regression": "regress"}
@@ -90,6 +95,10 @@ class Predictor:
             )
         if cct.is_folder(folder):
             return _compact(folder)
+        if (folder / COMMITTEE).exists():
+            from wellread.compress.distil import committee
+
+            return committee.load(folder)
         config = build.load_config(folder)
         if (folder / files.MANIFEST).exists():
             files.check(folder)
@@ -110,10 +119,14 @@ class Predictor:
                 where=str(folder),
                 fix="give the folder of a fine-tuned model, or the run folder with --task",
             )
-        model = stored.load(folder, "tag" if kind == "tag" else "classify").eval()
+        reader = pruned if pruned.is_pruned(folder) else stored
+        model = reader.load(folder, "tag" if kind == "tag" else "classify").eval()
         labels = tuple(dict(config.id2label or {}).values())
         length -= stored.positions(folder)
-        return Predictor(model, tokenizer, kind, labels, length, classifier.head(kind, labels, tokenizer))
+        head = classifier.head(kind, labels, tokenizer)
+        if early_exit.is_early(folder):
+            head = early_exit.load(folder, model, head, kind)
+        return Predictor(model, tokenizer, kind, labels, length, head)
 
     def predict(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
         """Predict, in order and as the inputs come.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,7 +130,12 @@ class SparseLinear(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def sparsify(model: PreTrainedModel, settings: SparsitySettings, seed: int) -> list[LayerReport]:
+def sparsify(
+    model: PreTrainedModel,
+    settings: SparsitySettings,
+    seed: int,
+    living: Mapping[str, Tensor] | None = None,
+) -> list[LayerReport]:
     """Make every attention and feed-forward matrix sparse, in place; level 0 leaves the model dense.
 
     Embeddings, norms, biases and the head stay dense (SPDF, arXiv 2303.10464).  With ``settings.rescale`` the
@@ -140,6 +145,7 @@ def sparsify(model: PreTrainedModel, settings: SparsitySettings, seed: int) -> l
         model: a dense model of one of the four layouts.
         settings: level, pattern and rescaling.
         seed: of the masks; the same seed gives the same masks.
+        living: by name the (outputs, inputs) masks of weights that were trained so; they are not rescaled.
 
     Returns:
         One report for each matrix.
@@ -155,9 +161,9 @@ def sparsify(model: PreTrainedModel, settings: SparsitySettings, seed: int) -> l
             raise ValueError(f"{name} is sparse already")
         first, second = linear.weight.shape
         shape = (second, first) if isinstance(linear, Conv1D) else (first, second)
-        live = mask(shape, settings.level, settings.pattern, seed, name)
+        live = mask(shape, settings.level, settings.pattern, seed, name) if living is None else living[name]
         sparse = SparseLinear.from_linear(linear, live, settings.pattern)
-        if settings.rescale:
+        if settings.rescale and living is None:
             with torch.no_grad():
                 sparse.values.mul_(float(live.float().mean()) ** -0.5)
         setattr(parent, child, sparse)
@@ -176,6 +182,19 @@ def densify(model: PreTrainedModel) -> PreTrainedModel:
 def sparse_layers(model: PreTrainedModel) -> dict[str, SparseLinear]:
     """All sparse layers, by name from the base model on."""
     return {name: layer for name, _, _, layer in _matrices(model) if isinstance(layer, SparseLinear)}
+
+
+def dense_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Name from the base model on, and (outputs, inputs) view, of every matrix in a dense model's layers."""
+    for name, _, _, layer in _matrices(model):
+        weight = layer.weight.detach()
+        yield name, weight.T if isinstance(layer, Conv1D) else weight
+
+
+def share_of_zeros(model: PreTrainedModel) -> float:
+    """The share of the weights in a dense model's matrices that are zero."""
+    weights = [weight for _, weight in dense_weights(model)]
+    return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
 def report(model: PreTrainedModel) -> dict[str, Any]:

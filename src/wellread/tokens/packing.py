@@ -24,7 +24,7 @@ from wellread.errors import ArtefactError, DataError, RecipeError
 from wellread.tokens.batch import PackedBatch
 from wellread.tokens.store import Store
 
-VERSION = 1
+VERSION = 2
 # The end of a long document is left out when fewer tokens than this remain: too little context to learn from.
 MIN_TAIL = 8
 
@@ -50,7 +50,7 @@ class Packing:
         sample_starts: (samples,) int64, first token of each sample in the store.
         sample_lengths: (samples,) int32, tokens of each sample without special tokens.
         bin_offsets: (bins + 1,) int64, where each bin begins in ``bin_samples``.
-        bin_samples: (samples,) int64, every sample once, bin after bin.
+        bin_samples: (binned,) int64, every sample (of the documents that are read) once, bin after bin.
         dropped_tokens: tokens in ends of documents too short to keep.
         tokens_per_epoch: tokens of all samples, special tokens included.
     """
@@ -69,8 +69,8 @@ class Packing:
 
     @property
     def n_samples(self) -> int:
-        """Number of samples."""
-        return len(self.sample_starts)
+        """Number of samples that are read."""
+        return len(self.bin_samples)
 
     @property
     def n_bins(self) -> int:
@@ -110,7 +110,7 @@ class Packing:
     def length_histogram(self) -> np.ndarray:
         """(max_length + 1,) int64: how many samples have each length, special tokens included."""
         special = len(self.store.prefix) + len(self.store.suffix)
-        return np.bincount(self.sample_lengths + special, minlength=self.max_length + 1)
+        return np.bincount(self.sample_lengths[self.bin_samples] + special, minlength=self.max_length + 1)
 
     def epoch(self, step: int) -> int:
         """The epoch, from 0, in which a step lies."""
@@ -188,7 +188,13 @@ def assemble(store: Store, starts: np.ndarray, lengths: np.ndarray, samples: np.
 
 
 def plan(
-    store: Store, max_length: int, batch_tokens: int, n_special: int, seed: int, folder: Path
+    store: Store,
+    max_length: int,
+    batch_tokens: int,
+    n_special: int,
+    seed: int,
+    folder: Path,
+    documents: np.ndarray | None = None,
 ) -> Packing:
     """Cut a store into samples, put them into bins, and save the tables; saved ones that fit are reused.
 
@@ -200,6 +206,7 @@ def plan(
         n_special: special tokens that the tokenizer puts around a sequence.
         seed: of the run.
         folder: where the tables are kept.
+        documents: ascending numbers of those that are read; default all.  Samples keep their numbers.
 
     Raises:
         ArtefactError: the store was made with a tokenizer that puts other special tokens around a sequence.
@@ -220,6 +227,8 @@ def plan(
         "batch_tokens": batch_tokens,
         "seed": seed,
     }
+    if documents is not None:
+        wanted["documents_sha256"] = files.sha256_bytes(documents.astype(np.int64).tobytes())
     saved = _load(store, wanted, folder)
     if saved is not None:
         return saved
@@ -231,7 +240,9 @@ def plan(
         )
     bin_tokens = batch_tokens // max(1, batch_tokens // (2 * max_length))
     starts, lengths, dropped = cut(np.asarray(store.offsets), max_length - n_special)
-    bin_offsets, bin_samples = fill_bins(lengths + n_special, bin_tokens, seed)
+    chosen = _samples_of(documents, np.asarray(store.offsets), starts)
+    bin_offsets, places = fill_bins(lengths[chosen] + n_special, bin_tokens, seed)
+    bin_samples = chosen[places]
     tables = {
         "sample_starts": starts,
         "sample_lengths": lengths,
@@ -245,9 +256,10 @@ def plan(
     facts = {
         "bin_tokens": bin_tokens,
         "samples": len(starts),
+        "binned": len(chosen),
         "bins": len(bin_offsets) - 1,
         "dropped_tokens": dropped,
-        "tokens_per_epoch": int(lengths.sum()) + n_special * len(lengths),
+        "tokens_per_epoch": int(lengths[chosen].sum()) + n_special * len(chosen),
     }
     files.write_json(folder / "packing.json", {**wanted, **facts})
     packing = _load(store, wanted, folder)
@@ -273,6 +285,14 @@ def cut(offsets: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, int]
     lengths = np.minimum(np.repeat(sizes, counts) - within * longest, longest)
     kept = (within == 0) | (lengths >= min(MIN_TAIL, longest))
     return starts[kept], lengths[kept], int(lengths[~kept].sum())
+
+
+def _samples_of(documents: np.ndarray | None, offsets: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Numbers of the samples that begin in the given documents."""
+    if documents is None:
+        return np.arange(len(starts))
+    owner = np.searchsorted(offsets, starts, side="right") - 1
+    return np.flatnonzero(np.isin(owner, documents))
 
 
 def fill_bins(sizes: np.ndarray, bin_tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -354,7 +374,7 @@ def _load(store: Store, wanted: dict[str, Any], folder: Path) -> Packing | None:
         "sample_starts": facts["samples"],
         "sample_lengths": facts["samples"],
         "bin_offsets": facts["bins"] + 1,
-        "bin_samples": facts["samples"],
+        "bin_samples": facts["binned"],
     }
     if any(
         tables[name].shape != (size,) or tables[name].dtype != _TABLES[name] for name, size in sizes.items()
