@@ -210,5 +210,6 @@ def check_start(config: PreTrainedConfig, settings: ModelSettings) -> None:
         raise ArtefactError(
             f"the checkpoint at model.start reads {config.max_position_embeddings} tokens at most",
             where="model.max_length",
-            fix=f"set model.max_length to {config.max_position_embeddings} or less",
+            fix=f"set model.max_length to {config.max_position_embeddings} or less, or make the checkpoint "
+            f"longer: `wellread extend CHECKPOINT --length {settings.max_length} --attention full --to DIR`",
         )
