@@ -32,10 +32,8 @@ from wellread.settings import ModelSettings
 
 Head = Literal["mlm", "clm", "classify", "tag"]
 LAYOUTS = ("modernbert", "bert", "llama", "gpt2")
-READABLE = (
-    *LAYOUTS,
-    *long.LAYOUTS,
-)  # checkpoints of the long ones are made by `wellread extend`, or elsewhere
+# Checkpoints of the long layouts are made by `wellread extend`, or elsewhere.
+READABLE = (*LAYOUTS, *long.LAYOUTS)
 MODELS = {
     "mlm": AutoModelForMaskedLM,
     "clm": AutoModelForCausalLM,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "finetune")]
-import stock
+import stock  # noqa: E402
 
 
 @pytest.fixture(scope="session")

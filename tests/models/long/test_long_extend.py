@@ -1,6 +1,7 @@
 """Extended checkpoints load in plain transformers, give the same there, and begin as what they came from."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import stock
@@ -141,8 +142,6 @@ def test_heads_equal_those_of_plain_transformers(long, name, kind, tmp_path):
 def test_both_texts_of_a_pair_keep_their_types(long):
     types = (torch.arange(120) >= 60).long()
     for name in ("window", "bigbird"):
-        from dataclasses import replace
-
         model = build.load(long / name, "mlm").eval()
         batch = replace(stock.batch([120]), token_type_ids=types)
         plain = AutoModelForMaskedLM.from_pretrained(long / name).eval()

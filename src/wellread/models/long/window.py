@@ -50,8 +50,8 @@ def local_rows(
 ) -> Tensor:
     """What the tokens that are not global see, (n, H, L - leading, D).
 
-    Arguments are those of :func:`windowed`; up to ``whole`` tokens (default four times the distance) a sequence
-    is one block.
+    Arguments are those of :func:`windowed`; up to ``whole`` tokens (default four times the distance) a
+    sequence is one block.
     """
     length = query.shape[2]
     if length <= max(distance + 1, leading):
