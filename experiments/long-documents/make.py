@@ -12,7 +12,6 @@ import csv
 import json
 import lzma
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -84,9 +84,10 @@ def _cut(part: Tensor, block: int) -> Tensor:
 
 def _gather(part: Tensor, table: Tensor) -> Tensor:
     """(n, H, B, block, D) and (H or 1, B - 2, k) -> (n * (B - 2), H, k * block, D)."""
+    # index_select, not part[:, head, table]: on CPU the way back of the latter adds number by number.
     if table.shape[0] == 1:
-        chosen = part[:, :, table[0]]
+        chosen = part.index_select(2, table.flatten()).unflatten(2, table.shape[1:])
     else:
-        head = torch.arange(len(table), device=part.device)[:, None, None]
-        chosen = part[:, head, table]
+        head = torch.arange(len(table), device=part.device)[:, None, None] * part.shape[2]
+        chosen = part.flatten(1, 2).index_select(1, (head + table).flatten()).unflatten(1, table.shape)
     return chosen.flatten(3, 4).transpose(1, 2).flatten(0, 1)
