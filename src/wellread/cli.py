@@ -248,6 +248,33 @@ def predict(
 
 
 @app.command()
+def extend(
+    checkpoint: Annotated[Path, typer.Argument(help="BERT or ModernBERT folder, run folder or known model.")],
+    to: Annotated[Path, typer.Option(help="Folder to make.")],
+    length: Annotated[int, typer.Option(min=1, help="Longest sequence in tokens.")] = 4096,
+    attention: Annotated[
+        str | None, typer.Option(help="window, full or bigbird; default window for BERT, else full.")
+    ] = None,
+    window: Annotated[int, typer.Option(help="window: width in tokens, half of it to each side.")] = 512,
+    block: Annotated[int, typer.Option(help="bigbird: tokens in a block.")] = 64,
+    random: Annotated[int, typer.Option(help="bigbird: blocks that are drawn at random.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Make a checkpoint read longer texts: a folder that transformers loads too."""
+    from wellread import given
+    from wellread.models.long import extend as long
+
+    if attention not in (None, "window", "full", "bigbird"):
+        what = f"{attention!r} is no attention"
+        raise UserError(what, where="--attention", fix="give window, full or bigbird")
+    wanted = long.Extension(length, attention, window, block, random)  # type: ignore[arg-type]
+    found = long.extend(given.checkpoint(checkpoint), to, wanted)
+    print(json.dumps(found | {"folder": str(to)}, indent=1) if as_json else to)
+    say(f"{found['class']}, {found['length']} tokens, {found['parameters'] / 1e6:.1f}M parameters.")
+    say(f"Next: `wellread finetune --model {to} --data FILE`.")
+
+
+@app.command()
 def augment(
     task: Annotated[Path, typer.Argument(help="Task folder; with --known a benchmark's original files.")],
     generator: Annotated[Path, typer.Option(help="A transformers folder of a decoder, or a GGUF file.")],

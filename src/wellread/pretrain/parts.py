@@ -233,7 +233,8 @@ def check_shape(shape: Shape, settings: ModelSettings) -> None:
         raise ArtefactError(
             f"the checkpoint at model.start reads {shape.max_length} tokens at most",
             where="model.max_length",
-            fix=f"set model.max_length to {shape.max_length} or less",
+            fix=f"set model.max_length to {shape.max_length} or less, or make the checkpoint "
+            f"longer: `wellread extend CHECKPOINT --length {settings.max_length} --attention full --to DIR`",
         )
     if settings.grow != "none":
         check_growth(shape, settings)
