@@ -23,7 +23,7 @@ def test_every_page_begins_with_the_table_of_a_method(page):
 def test_a_method_is_listed_once_its_page_is_there(tmp_path):
     assert methods.listed(tmp_path) == []
     row = "| data | option | 1810.04805, 2202.08005 | 3 points of F1 |"
-    (tmp_path / "new-one.md").write_text(f"# A new one\n\n{methods.HEAD}\n|---|---|---|---|\n{row}\n\nText.\n")
+    (tmp_path / "new-one.md").write_text(f"# A new one\n\n{methods.HEAD}\n|---|---|---|---|\n{row}\n")
     [found] = methods.listed(tmp_path)
     papers = ("1810.04805", "2202.08005")
     assert found == methods.Method("new-one", "A new one", "data", "option", papers, "3 points of F1")

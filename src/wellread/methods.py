@@ -1,7 +1,7 @@
 """The methods that are here, as their own pages tell them: ``wellread methods``.
 
-Each page in docs/methods begins with its title and a table of one row: room, status, paper, gain.  A page that
-is added is a method that is listed; nothing else names them.
+Each page in docs/methods begins with its title and a table of one row: room, status, paper, gain.  A page
+that is added is a method that is listed; nothing else names them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def folder() -> Path:
     inside = Path(__file__).parent / "methods"
     found = inside if inside.is_dir() else Path(__file__).parents[2] / "docs" / "methods"
     if not found.is_dir():
-        raise UserError("the pages of the methods are not here", where=str(found), fix="use a source checkout")
+        raise UserError("the methods' pages are not here", where=str(found), fix="use a source checkout")
     return found
 
 
@@ -70,7 +70,7 @@ def read(page: Path) -> Method:
     shaped = len(lines) == 5 and lines[0].startswith("# ") and not lines[1] and lines[2] == HEAD
     cells = [cell.strip() for cell in lines[4].strip("|").split("|")] if shaped else []
     if len(cells) != 4:
-        raise _wrong(page, 1, "the page does not begin with its title, an empty line and the table of a method")
+        raise _wrong(page, 1, "the page does not begin with its title and the table of a method")
     room, status, papers, gain = cells
     for word, known in ((room, ROOMS), (status, STATUSES)):
         if word not in known:
@@ -146,7 +146,9 @@ def _list(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="Name from `wellread methods`.")], as_json: Json = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="Name from `wellread methods`.")], as_json: Json = False
+) -> None:
     """Print the page of a method."""
     page = find(name)
     text = page.read_text("utf-8")
