@@ -72,7 +72,7 @@ def divide(terms: list[str]) -> tuple[list[str], list[str]]:
     halves: tuple[list[str], list[str]] = ([], [])
     for term in terms:
         head = term.split(",")[0].split()[-1:] or [""]
-        halves[rng.derive(0, "head word", head[0].lower()) & 1].append(term)
+        halves[rng.derive(0, f"head word {head[0].lower()}") & 1].append(term)
     return halves
 
 
