@@ -1,4 +1,4 @@
-"""The arms: what arms.toml says, put together with the recipe into settings that are checked as any recipe's."""
+"""The arms: what arms.toml says, put together with the recipe and checked as a recipe is."""
 
 from __future__ import annotations
 

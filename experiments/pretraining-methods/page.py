@@ -13,6 +13,13 @@ from arms import Arms
 from ranking import METRICS, Gain
 
 MATCHES = {"flops": "At equal accounted FLOPs", "seconds": "At equal seconds"}
+DIGITS = dict.fromkeys(METRICS, 1) | {"loss": 3}
+HEADS = ("", "arm", "tokens", *(name for name, _, _ in METRICS.values()), "worth", "verdict", "published")
+READING = """\
+Gains are differences to the plain arm with the same seed, positive is better, with 95% intervals over the
+seeds (Student's t). `worth` is the budget, in multiples of the one that was given, with which the plain arm
+reaches the arm's loss. The verdict is on the validation loss. What an arm starts from is paid for out of its
+budget."""
 Gains = dict[str, dict[str, Gain]]
 
 
@@ -57,18 +64,14 @@ def write(
 
 
 def _plain(plain: Sequence[Mapping[str, Any]], curve: Sequence[tuple[float, float]]) -> str:
-    told = [
-        f"{METRICS[metric][0]} {statistics.fmean(values) * METRICS[metric][2]:.{3 if metric == 'loss' else 1}f}"
-        for metric in METRICS
-        if (values := [ranking.value(row, metric) for row in plain if metric in row])
-    ]
+    told = []
+    for metric, (name, _, factor) in METRICS.items():
+        values = [factor * ranking.value(row, metric) for row in plain if metric in row]
+        if values:
+            told.append(f"{name} {statistics.fmean(values):.{DIGITS[metric]}f}")
     losses = ", ".join(f"{scale:g} of the budget: {loss:.3f}" for scale, loss in curve)
-    return (
-        f"The plain arm, {len(plain)} seed(s): {', '.join(told)}. Its validation loss at {losses}.\n\n"
-        "Gains are differences to the plain arm with the same seed, positive is better, with 95% intervals over the "
-        "seeds (Student's t). `worth` is the budget, in multiples of the one that was given, with which the plain "
-        "arm reaches the arm's loss. What an arm starts from is paid for out of its budget."
-    )
+    head = f"The plain arm, {len(plain)} seed(s): {', '.join(told)}. Its validation loss at {losses}."
+    return f"{head}\n\n{READING}"
 
 
 def table(
@@ -79,16 +82,7 @@ def table(
     arms: Arms,
 ) -> str:
     """One line an arm, the largest gain in validation loss first."""
-    heads = [
-        "",
-        "arm",
-        "tokens",
-        *(words for words, _, _ in METRICS.values()),
-        "worth",
-        "verdict",
-        "published",
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines = ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
     for place, (arm, by_metric) in enumerate(found.items(), 1):
         runs = [row for row in rows if row["arm"] == arm and match in row["match"]]
         loss = statistics.fmean(row["loss"] for row in runs)
@@ -97,7 +91,7 @@ def table(
             str(place),
             arm,
             f"{runs[0]['tokens'] / 1e6:.2f}M",
-            *(ranking.shown(by_metric.get(name), 3 if name == "loss" else 1) for name in METRICS),
+            *(ranking.shown(by_metric.get(name), DIGITS[name]) for name in METRICS),
             f"{sign}{budget:.2f}x",
             by_metric["loss"].verdict,
             arms.arm(arm).published,

@@ -1,4 +1,4 @@
-"""From single runs to a ranking: gains over the plain arm, seed by seed, with intervals, and what they are worth."""
+"""From single runs to a ranking: gains over the plain arm with intervals, and what they are worth."""
 
 from __future__ import annotations
 

@@ -66,9 +66,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--terms", default=MESH, help="list of terms: mesh, or a file")
     parser.add_argument("--rounds", type=int, default=3, help="of a calibration")
     parser.add_argument("--calibration-steps", type=int, default=80)
-    parser.add_argument(
-        "--estimate", action="store_true", help="calibrate, say how long all would take, stop"
-    )
+    parser.add_argument("--estimate", action="store_true", help="calibrate, say how long it would take")
     return parser.parse_args()
 
 
@@ -161,7 +159,7 @@ def estimate(study: Study, chosen: list[Arm], given: argparse.Namespace) -> str:
     needed: set[str] = set()
     for arm in chosen:
         plan = runs.budgets(study, arm)
-        kinds = set(plan[match] for match in given.match)
+        kinds = {plan[match] for match in given.match}
         cost = runs.costs(study, arm)
         pilots = study.rates * study.arms.pilot_share * plan["flops"]
         pretraining = pace * cost.seconds * (given.seeds * sum(kinds) + pilots)
@@ -182,9 +180,7 @@ def estimate(study: Study, chosen: list[Arm], given: argparse.Namespace) -> str:
     ]
     total += sum(spent)
     say(f"a measurement of one model takes {each:.0f} s")
-    return "\n".join(
-        [*lines, f"in all {total / 3600:.1f} hours for {len(chosen)} arms, on a quiet machine less"]
-    )
+    return "\n".join([*lines, f"in all {total / 3600:.1f} hours for {len(chosen)} arms"])
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def prepare(study: Study, path: Path, listed: str = MESH) -> None:
         listed: "mesh", or a text file with one term a line.
     """
     wellread.run(str(path), out=study.out / "prepared", until="tokens")
+    (study.out / "terms").mkdir(exist_ok=True)
     for half, found in zip(("masked", "asked"), terms.divide(lexicon.read_terms(listed)), strict=True):
         files.write_bytes(study.out / "terms" / f"{half}.txt", ("\n".join(found) + "\n").encode())
 
