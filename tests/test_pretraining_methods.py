@@ -123,7 +123,7 @@ def test_worth_is_read_off_the_plain_curve(parts):
 
 
 def rows():
-    """Two arms and the plain one: `span` is better by 0.5 in loss, `sop` worse by 0.1, seconds not matched."""
+    """Two arms and the plain one: `span` is better by 0.5 in loss, `sop` worse by 0.1."""
     found = []
     for arm, shift in (("plain", 0.0), ("sop", 0.1), ("span", -0.5)):
         for seed in range(3):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import statistics
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runs import Study
+from runs import Study, alone
 
 from wellread import files
 from wellread.errors import UserError
@@ -23,44 +25,42 @@ from wellread.tokens.store import Store
 PROBE_DRAWS = 3  # of the labelled examples, for the frozen probes
 
 
-def measure(study: Study, folder: Path, labels: int, seed: int) -> dict[str, Any]:
-    """All scores of the model of a run; measured once, kept beside it.
+PARTS: dict[str, Callable[[Study, Path, int, int], dict[str, Any]]] = {
+    "terms": lambda study, folder, _labels, _seed: recalled(study, folder / "model"),
+    "probe": lambda study, folder, labels, _seed: probed(study, folder / "model", labels),
+    "finetune": lambda study, folder, labels, seed: finetuned(study, folder, labels, seed),
+}
+
+
+def measure(study: Study, folder: Path, part: str, labels: int, seed: int) -> tuple[dict[str, Any], float]:
+    """One kind of scores of the model of a run; measured once, kept beside it.
 
     Args:
         study: what is compared.
         folder: of the run.
+        part: one of PARTS.
         labels: training examples of each task.
         seed: of fine-tuning, and of the examples that it draws.
 
     Returns:
-        {"terms": {"whole", "tokens", "count"}, "probe": {TASK: test score}, "finetune": {TASK: test score},
-        "seconds": {part: how long it took}}.
+        What was found, and the seconds that it took.
     """
-    path = folder / f"measures-{labels}-{seed}.json"
-    if path.exists():
-        return files.read_json(path)
-    found: dict[str, Any] = {"seconds": {}}
-    parts = {
-        "terms": lambda: recalled(study, folder / "model"),
-        "probe": lambda: probed(study, folder / "model", labels),
-        "finetune": lambda: finetuned(study, folder, labels, seed),
-    }
-    for name, part in parts.items():
-        began = time.perf_counter()
-        found[name] = part()
-        found["seconds"][name] = round(time.perf_counter() - began, 2)
-    files.write_json(path, found)
-    return found
+    path = folder / f"{part}-{labels}-{seed}.json"
+    with alone(study, f"{folder.name}-{part}"):
+        if not path.exists():
+            began = time.perf_counter()
+            found = PARTS[part](study, folder, labels, seed)
+            files.write_json(path, {"found": found, "seconds": round(time.perf_counter() - began, 2)})
+    kept = files.read_json(path)
+    return kept["found"], kept["seconds"]
 
 
 def recalled(study: Study, model: Path) -> dict[str, Any]:
     """Term recall@1 on the half of the list that no arm was given."""
     store = Store.open(study.prepared / "tokens" / "valid")
-    scratch = study.out / "terms" / "encoded"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
     asked = lexicon.read_terms(str(study.out / "terms" / "asked.txt"))
-    listed = lexicon.encode(asked, study.prepared / "tokenizer", scratch)
+    with tempfile.TemporaryDirectory() as scratch:
+        listed = lexicon.encode(asked, study.prepared / "tokenizer", Path(scratch))
     found = terms.find(store, listed, study.recipe.model.max_length)
     if not len(found.sample):
         raise UserError(

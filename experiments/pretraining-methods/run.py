@@ -62,6 +62,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=int, default=3, help="how many rates a pilot tries")
     parser.add_argument("--scales", type=float, nargs="*", default=(0.5, 2.0), help="other budgets of plain")
+    parser.add_argument("--measures", nargs="*", choices=tuple(measures.PARTS), default=tuple(measures.PARTS))
     parser.add_argument("--labels", type=int, default=100, help="training examples of each task")
     parser.add_argument("--terms", default=MESH, help="list of terms: mesh, or a file")
     parser.add_argument("--rounds", type=int, default=3, help="of a calibration")
@@ -100,7 +101,8 @@ def compare(study: Study, chosen: list[Arm], given: argparse.Namespace) -> None:
                     diverged.append(f"{arm.name}: {tokens:,} tokens, seed {seed}")
                     continue
                 matches = [match for match, count in plans[arm.name].items() if count == tokens]
-                rows.append(row(study, arm, made, matches, rates[arm.name], seed, given.labels))
+                rows.append(row(study, arm, made, matches, seed, given))
+                rows[-1]["rate"] = rates[arm.name]
                 report(study, rows, scaled, diverged)
         for scale in given.scales:
             tokens = round(study.tokens * scale / study.batch) * study.batch
@@ -111,36 +113,41 @@ def compare(study: Study, chosen: list[Arm], given: argparse.Namespace) -> None:
 
 
 def row(
-    study: Study, arm: Arm, made: Trial, matches: list[str], rate: float, seed: int, labels: int
+    study: Study, arm: Arm, made: Trial, matches: list[str], seed: int, given: argparse.Namespace
 ) -> dict[str, Any]:
     """A line of results.jsonl."""
     before = runs.sources(study, arm, seed).values()
-    scores = measures.measure(study, made.folder, labels, seed)
-    return {
+    found = {
         "arm": arm.name,
         "page": arm.page,
         "match": matches,
         "seed": seed,
-        "rate": rate,
         "tokens": made.tokens,
         "flops": made.flops * (1 + arm.uncounted),
         "source_flops": sum(one.flops for one in before),
         "seconds": made.seconds,
         "source_seconds": sum(one.seconds for one in before),
         "loss": made.loss,
-        "terms": scores["terms"]["whole"],
-        "term_tokens": scores["terms"]["tokens"],
-        "term_count": scores["terms"]["count"],
-        "probe": scores["probe"],
-        "finetune": scores["finetune"],
-        "labels": labels,
+        "labels": given.labels,
     }
+    for part in given.measures:
+        scores, _ = measures.measure(study, made.folder, part, given.labels, seed)
+        found[part] = scores["whole"] if part == "terms" else scores
+        found |= {"term_tokens": scores["tokens"], "term_count": scores["count"]} if part == "terms" else {}
+    return found
 
 
 def report(
     study: Study, rows: list[dict[str, Any]], scaled: list[dict[str, Any]], diverged: list[str]
 ) -> str:
     """Write results.jsonl, results.md and the plots."""
+    with runs.alone(study, "report"):
+        return _report(study, rows, scaled, diverged)
+
+
+def _report(
+    study: Study, rows: list[dict[str, Any]], scaled: list[dict[str, Any]], diverged: list[str]
+) -> str:
     lines = "".join(json.dumps(one) + "\n" for one in [*rows, *scaled])
     files.write_bytes(study.out / "results.jsonl", lines.encode())
     return page.write(rows, scaled, diverged, study.arms, study.out)
@@ -154,7 +161,7 @@ def estimate(study: Study, chosen: list[Arm], given: argparse.Namespace) -> str:
     if made is None:
         raise SystemExit("the plain arm diverged at once: lower its rates")
     pace = made.seconds / made.tokens
-    each = sum(measures.measure(study, made.folder, given.labels, 0)["seconds"].values())
+    each = sum(measures.measure(study, made.folder, part, given.labels, 0)[1] for part in given.measures)
     total, lines = 0.0, []
     needed: set[str] = set()
     for arm in chosen:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +105,18 @@ def trained(study: Study, arm: Arm, tokens: int, rate: float | None, seed: int, 
     places = {name: made.folder / "model" for name, made in sources(study, arm, seed).items()}
     places[TERMS] = study.out / "terms" / "masked.txt"
     model, pretrain = declared.settings(study.recipe, arm, tokens, rate, places)
-    return trial(model, pretrain, study.prepared, folder, seed)
+    with alone(study, folder.name):
+        return trial(model, pretrain, study.prepared, folder, seed)
+
+
+@contextlib.contextmanager
+def alone(study: Study, name: str) -> Iterator[None]:
+    """Wait until no other process, of the same study with other arms, does what is named."""
+    locks = study.out / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with open(locks / name, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def key(study: Study, arm: Arm, tokens: int, rate: float | None, seed: int) -> str:
@@ -126,11 +140,17 @@ def calibrated(study: Study, arm: Arm) -> dict[str, Any]:
     Returns:
         {"flops", "plain_flops", "pairs": [[arm, plain] seconds a token]}.
     """
-    plain, size = study.arms.arm(PLAIN), study.steps * study.batch
+    size = study.steps * study.batch
     name = f"{arm.name}-{key(study, arm, size, None, TUNING_SEED)}-{study.rounds}"
     path = study.out / "calibration" / f"{name}.json"
     if path.exists():
         return files.read_json(path)
+    with alone(study, path.name):
+        return files.read_json(path) if path.exists() else _calibrate(study, arm, path)
+
+
+def _calibrate(study: Study, arm: Arm, path: Path) -> dict[str, Any]:
+    plain, size = study.arms.arm(PLAIN), study.steps * study.batch
     say(f"calibrating {arm.name}")
     pairs, found = [], {}
     for _ in range(study.rounds):

@@ -1,6 +1,4 @@
-"""Term recall@1: the right occurrences, never a term's own tokens in sight, and one by one the same answer."""
-
-from dataclasses import replace
+"""Term recall@1: the right occurrences, and one by one the same answer."""
 
 import numpy as np
 import pytest
@@ -121,5 +119,3 @@ def test_terms_with_one_head_lie_on_one_side_and_none_is_lost():
 def test_nothing_is_found_where_nothing_stands(toy):
     opened, _, listed = toy
     assert len(terms.find(opened, {}, 32).sample) == 0
-    none = replace(terms.find(opened, listed, 32), terms=0)
-    assert none.terms == 0
