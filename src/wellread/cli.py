@@ -17,6 +17,7 @@ from wellread.bench.command import bench
 from wellread.benchmark.command import benchmark
 from wellread.compress.distil.command import committee, distil
 from wellread.errors import UserError
+from wellread.methods import app as methods
 from wellread.progress import say
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ data = typer.Typer(help="Corpora and labelled data: list, get, check, build task
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 app.add_typer(benchmark, name="benchmark")
+app.add_typer(methods, name="methods")
 app.command()(distil)
 app.command()(committee)
 
