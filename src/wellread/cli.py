@@ -15,6 +15,7 @@ import typer
 
 from wellread.bench.command import bench
 from wellread.benchmark.command import benchmark
+from wellread.compress.command import compress
 from wellread.errors import UserError
 from wellread.progress import say
 
@@ -30,6 +31,7 @@ data = typer.Typer(help="Corpora and labelled data: list, get, check, build task
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 app.add_typer(benchmark, name="benchmark")
+app.command()(compress)
 
 GENERAL_VOCABULARY = "general-vocabulary"
 RecipeArgument = Annotated[str, typer.Argument(help="A TOML recipe, or the name of one that comes along.")]
