@@ -16,6 +16,7 @@ import typer
 from wellread.bench.command import bench
 from wellread.benchmark.command import benchmark
 from wellread.compress.command import compress
+from wellread.compress.distil.command import committee, distil
 from wellread.errors import UserError
 from wellread.progress import say
 
@@ -32,6 +33,8 @@ app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 app.add_typer(benchmark, name="benchmark")
 app.command()(compress)
+app.command()(distil)
+app.command()(committee)
 
 GENERAL_VOCABULARY = "general-vocabulary"
 RecipeArgument = Annotated[str, typer.Argument(help="A TOML recipe, or the name of one that comes along.")]
@@ -76,13 +79,23 @@ def run(
     quiet: Quiet = False,
     processes: Processes = None,
     named: Named = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Begin with this checkpoint or known model; pre-train nothing."),
+    ] = None,
 ) -> None:
     """Build everything in a recipe that is not up to date; continue what was interrupted."""
     from wellread.api import run as build
     from wellread.pretrain.processes import helper
 
     done = build(
-        recipe, out=out, allow_overlap=allow_overlap, quiet=quiet, processes=processes, finetune=named
+        recipe,
+        out=out,
+        allow_overlap=allow_overlap,
+        quiet=quiet,
+        processes=processes,
+        finetune=named,
+        start=start,
     )
     if helper():
         return
@@ -234,6 +247,33 @@ def predict(
     from wellread.serve.predict import predict_file
 
     predict_file(_model_folder(run, task, model), source, out, engine)
+
+
+@app.command()
+def extend(
+    checkpoint: Annotated[Path, typer.Argument(help="BERT or ModernBERT folder, run folder or known model.")],
+    to: Annotated[Path, typer.Option(help="Folder to make.")],
+    length: Annotated[int, typer.Option(min=1, help="Longest sequence in tokens.")] = 4096,
+    attention: Annotated[
+        str | None, typer.Option(help="window, full or bigbird; default window for BERT, else full.")
+    ] = None,
+    window: Annotated[int, typer.Option(help="window: width in tokens, half of it to each side.")] = 512,
+    block: Annotated[int, typer.Option(help="bigbird: tokens in a block.")] = 64,
+    random: Annotated[int, typer.Option(help="bigbird: blocks that are drawn at random.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Make a checkpoint read longer texts: a folder that transformers loads too."""
+    from wellread import given
+    from wellread.models.long import extend as long
+
+    if attention not in (None, "window", "full", "bigbird"):
+        what = f"{attention!r} is no attention"
+        raise UserError(what, where="--attention", fix="give window, full or bigbird")
+    wanted = long.Extension(length, attention, window, block, random)  # type: ignore[arg-type]
+    found = long.extend(given.checkpoint(checkpoint), to, wanted)
+    print(json.dumps(found | {"folder": str(to)}, indent=1) if as_json else to)
+    say(f"{found['class']}, {found['length']} tokens, {found['parameters'] / 1e6:.1f}M parameters.")
+    say(f"Next: `wellread finetune --model {to} --data FILE`.")
 
 
 @app.command()
@@ -428,7 +468,7 @@ def _model_folder(run: Path, task: str | None, model: str | None) -> Path:
     """The model meant by a run folder with a task, or by an exported model's own folder."""
     from wellread.api import open_run
 
-    if (run / "config.json").exists():
+    if (run / "config.json").exists() or (run / "committee.json").exists():
         return run
     return open_run(run).model(task, model)
 

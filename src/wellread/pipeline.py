@@ -221,13 +221,15 @@ def _pretrain(context: Context, variant: str) -> Stage:
     else:
         start = known.folder_of(model.start, context.base, "model.start") if model.start else None
     terms = lexicon_path(settings, context.base)
+    located = with_teacher(with_lexicon(settings, terms), context.base)
+    teacher = Path(located.teacher.path) if located.teacher else None
 
     def build(folder: Path) -> None:
         from wellread.pretrain import processes
 
         job = processes.Job(
             model.model_copy(update={"start": str(start)}) if start else model,
-            with_lexicon(settings, terms),
+            located,
             tokens=context.folder("tokens"),
             tokenizer=context.folder("tokenizer"),
             folder=folder,
@@ -250,6 +252,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
         inputs=("tokenizer", "tokens", *((f"pretrain/{before}",) if before else ())),
         files=(
             *(_checkpoint_files(start) if start and not before else ()),
+            *(_checkpoint_files(teacher) if teacher else ()),
             *([terms] if terms else []),
         ),
         code=(
@@ -283,6 +286,19 @@ def with_lexicon(settings: PretrainSettings, path: Path | None) -> PretrainSetti
         return settings
     masking = settings.masking.model_copy(update={"lexicon": str(path.absolute())})
     return settings.model_copy(update={"masking": masking})
+
+
+def with_teacher(settings: PretrainSettings, base: Path) -> PretrainSettings:
+    """[pretrain] with its teacher's path as a folder.
+
+    Raises:
+        UserError: a known model is not here, or a variable is not set.
+    """
+    if settings.teacher is None:
+        return settings
+    folder = known.folder_of(settings.teacher.path, base, "pretrain.teacher.path")
+    located = settings.teacher.model_copy(update={"path": str(folder)})
+    return settings.model_copy(update={"teacher": located})
 
 
 def _finetunes(context: Context) -> Iterator[Stage]:

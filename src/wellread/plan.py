@@ -136,6 +136,7 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     from wellread import known_models as known
     from wellread.models import build
     from wellread.models.grow.shapes import Shape, keeps_function
+    from wellread.pipeline import with_teacher
     from wellread.pretrain.parts import check_shape
 
     named = {f"checkpoints.{one.name}.start": one.start for one in settings.checkpoints}
@@ -150,6 +151,9 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
         model = settings.model_for(variant)
         try:
             before = settings.forebear(variant)
+            located = with_teacher(settings.pretrain_for(variant), base)
+            if located.teacher:
+                build.load_config(located.teacher.path)
             if before:
                 small = Shape.wanted(settings.model_for(before))
             elif model.start:

@@ -254,9 +254,11 @@ def pretraining(
     from wellread.tokens import store, tokenizer
 
     # A checkpoint to start from changes nothing in the time of a step.
+    # A teacher's tokenizer is not the sample's; what its forward pass takes is not counted.
+    changes = {"teacher": None}
     model, settings = (
         recipe.model_for(variant).model_copy(update={"start": None}),
-        recipe.pretrain_for(variant),
+        recipe.pretrain_for(variant).model_copy(update=changes),
     )
     loaded, opened = tokenizer.load(text.tokenizer), store.Store.open(scratch / "store")
     # A phrase that is common in the whole text is rarer in the sample.
@@ -276,7 +278,7 @@ def pretraining(
         for number, stage in enumerate(stages)
     ]
     passes = sum(stage.share / probe.per_epoch for stage, probe in zip(stages, probes, strict=True))
-    tokens = settings.tokens or round((settings.epochs or 1.0) / passes)
+    tokens = settings.tokens if settings.tokens is not None else round((settings.epochs or 1.0) / passes)
     steps = max(1, round(sum(tokens * stage.share / stage.batch_tokens for stage in stages)))
     total, reduced, flops = 0.0, False, {"dense": 0.0, "accounted": 0.0}
     for stage, probe in zip(stages, probes, strict=True):

@@ -140,6 +140,8 @@ class Recipe(Settings):
                     "leave it out, or choose the layout of an encoder"
                 )
             _check_stages(model, pretrain)
+            if pretrain.tokens == 0 and model.start is None:
+                raise ValueError("pretrain.tokens = 0 takes model.start as it is: give model.start")
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(
                     f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "

@@ -274,15 +274,42 @@ class MaskingSettings(Settings):
         return weighted & {"pmi", "lexicon", "tf-idf"} | ({self.replace} & {"tf-idf"})
 
 
+class TeacherSettings(Settings):
+    """A masked language model whose predictions are learnt beside the words."""
+
+    path: str = Field(
+        description="Folder of the teacher, a masked language model with this run's tokenizer, or a known "
+        "model."
+    )
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5,
+        description="Share of the teacher's distributions in the loss; the words themselves get the rest.",
+    )
+    top: Positive = Field(16, description="The teacher's likeliest tokens at each position that are learnt.")
+    temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Softens both distributions.")
+
+
 class PretrainSettings(Settings):
     """Objective, optimiser and schedule of pre-training."""
 
-    later: ClassVar[tuple[str, ...]] = ("schedule", "ema_decay")
+    later: ClassVar[tuple[str, ...]] = (
+        "schedule",
+        "ema_decay",
+        "lengths",
+        "batches",
+        "submodels",
+        "submodel_share",
+        "teacher",
+        "pairs",
+    )
 
     objective: Literal["mlm", "clm"] | None = Field(
         None, description="Masked or causal language model; default by layout."
     )
-    tokens: Positive | None = Field(None, description="Training tokens in all; give this or `epochs`.")
+    tokens: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Training tokens in all; give this or `epochs`. 0 takes `model.start` as it is.",
+    )
     epochs: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Passes over the corpus (default 1)."
     )
@@ -348,11 +375,16 @@ class PretrainSettings(Settings):
         None, description="Steps between validations; default 10 in a run."
     )
     sparsity: SparsitySettings = Field(default_factory=SparsitySettings, description="Sparse pre-training.")
+    teacher: TeacherSettings | None = Field(None, description="Distillation of a masked language model.")
 
     @model_validator(mode="after")
     def _length(self) -> PretrainSettings:
         if self.tokens is not None and self.epochs is not None:
             raise ValueError("give `tokens` or `epochs`, not both")
+        if self.tokens == 0 and self.sparsity.level:
+            raise ValueError(
+                "tokens = 0 trains nothing, so there is nothing to be sparse: leave sparsity out"
+            )
         return self
 
     @model_validator(mode="after")

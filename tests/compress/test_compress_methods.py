@@ -19,6 +19,8 @@ SETTINGS = {
     "structured": {"ffn": 0.5},
     "magnitude": {"level": 0.75},
     "early_exit": {"drop": 1.0},
+    "binary": {},
+    "dual": {},
 }
 
 

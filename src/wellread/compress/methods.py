@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wellread.compress import early_exit
+from wellread.compress.binarise import bibert, dual
+from wellread.compress.binarise import stored as binaries
 from wellread.compress.early_exit import ExitSettings
 from wellread.compress.prune import magnitude, store
 from wellread.compress.prune import structured as structures
@@ -17,6 +19,8 @@ from wellread.compress.quantise.qat import quantise_aware
 from wellread.compress.quantise.quantise import quantise as round_weights
 from wellread.compress.quantise.settings import QuantiseSettings
 from wellread.compress.subject import Subject, load_model
+from wellread.errors import UserError
+from wellread.finetune.loop import FinetuneResult
 from wellread.models import build
 from wellread.serve.engines.folder import export_engine
 
@@ -85,6 +89,16 @@ def zeros(subject: Subject, settings: dict[str, Any], seed: int, folder: Path, _
     store.save(model, subject.tokenizer, folder, method="magnitude", pattern=chosen.pattern, compact=True)
 
 
+def one_bit(subject: Subject, _: dict[str, Any], seed: int, folder: Path, _omega: Omega) -> None:
+    """Weights, activations and attention of one bit."""
+    _keep_bits(subject, bibert.binarise(subject, seed), folder)
+
+
+def two_planes(subject: Subject, _: dict[str, Any], seed: int, folder: Path, _omega: Omega) -> None:
+    """Weights of two binary planes."""
+    _keep_bits(subject, dual.binarise(subject, seed), folder)
+
+
 def exits(subject: Subject, settings: dict[str, Any], seed: int, folder: Path, _: Omega) -> None:
     """A model that easy texts leave early.  Settings: "drop", points that the dial may lose on dev."""
     model = early_exit.train(subject, ExitSettings(), seed)
@@ -92,6 +106,12 @@ def exits(subject: Subject, settings: dict[str, Any], seed: int, folder: Path, _
     points = early_exit.dial(model, subject, criterion)
     best = early_exit.choose(points, subject.task.metric, drop=settings["drop"] / 100)
     early_exit.save(model, subject.tokenizer, folder, best.rule)
+
+
+def _keep_bits(subject: Subject, result: FinetuneResult, folder: Path) -> None:
+    if result.failed:
+        raise UserError(f"training failed: {result.failure}", where=subject.task.name)
+    binaries.save(result.model, subject.tokenizer, folder)
 
 
 def _most_sensitive(omega: Omega, count: int) -> list[int]:
@@ -124,4 +144,6 @@ METHODS: dict[str, Method] = {
     "structured": structured,
     "magnitude": zeros,
     "early_exit": exits,
+    "binary": one_bit,
+    "dual": two_planes,
 }

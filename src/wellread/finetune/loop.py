@@ -101,6 +101,8 @@ def finetune(
     tokenizer: Any,
     settings: FinetuneSettings,
     seed: int,
+    *,
+    loss: Loss | None = None,
 ) -> FinetuneResult:
     """Fine-tune on some of a task's training examples.
 
@@ -112,6 +114,7 @@ def finetune(
         tokenizer: of the model.
         settings: the recipe's [finetune].
         seed: of the head, the dropout and the order.
+        loss: instead of the head's own, a teacher's for instance.
 
     Returns:
         The outcome; a run whose loss is no number is an outcome too.
@@ -127,7 +130,7 @@ def finetune(
     freeze(model, settings.freeze_layers)
     packed.enable(model)
     light.equip(model, settings.light, settings.dropout, seed)
-    result = tune(model, data, train, settings, seed)
+    result = tune(model, data, train, settings, seed, loss=loss)
     result.picked = picked
     return result
 

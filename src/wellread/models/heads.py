@@ -20,6 +20,7 @@ from wellread.models.build import (
     read_weights,
     seeded,
 )
+from wellread.models.long import encoder as long
 from wellread.models.packed import hidden_states
 from wellread.settings import ModelSettings
 from wellread.tokens.batch import PackedBatch
@@ -36,7 +37,7 @@ def lm_logits(model: Any, hidden: Tensor) -> Tensor:
     layout = model.config.model_type
     if layout == "modernbert":
         return model.decoder(model.head(hidden))
-    if layout == "bert":
+    if layout in ("bert", "big_bird"):
         return model.cls(hidden)
     return model.lm_head(hidden)
 
@@ -111,6 +112,8 @@ def sequence_logits(model: Any, batch: PackedBatch) -> Tensor:
         return model.classifier(model.drop(model.head(pooled)))
     if layout == "bert":
         return model.classifier(model.dropout(model.bert.pooler(hidden[begins][:, None])))
+    if layout in long.LAYOUTS:
+        return model.classifier(hidden[begins][:, None])
     return model.score(hidden[ends - 1])
 
 

@@ -7,7 +7,7 @@ right answers.  The head runs at those positions only, and a part of them at a t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,31 @@ CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True)
+class Soft:
+    """A teacher's likeliest tokens at M positions.
+
+    Attributes:
+        ids: (M, k) int64 token ids.
+        probabilities: (M, k) float32, of each row the sum is 1.
+        weight: share of the loss; the right tokens get the rest.
+        temperature: by which the student's logits are divided.
+    """
+
+    ids: Tensor
+    probabilities: Tensor
+    weight: float
+    temperature: float
+
+    def to(self, device: torch.device | str) -> Soft:
+        """The same on another device."""
+        return replace(self, ids=self.ids.to(device), probabilities=self.probabilities.to(device))
+
+    def rows(self, start: int, stop: int) -> Soft:
+        """Some of the positions."""
+        return replace(self, ids=self.ids[start:stop], probabilities=self.probabilities[start:stop])
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A batch and what is to be predicted from it.
 
@@ -33,11 +58,13 @@ class Prediction:
         inputs: what the model reads, T tokens.
         positions: (M,) int64, where it answers.
         targets: (M,) int64, the token ids that are right there.
+        soft: what a teacher says there; None without one.
     """
 
     inputs: PackedBatch
     positions: Tensor
     targets: Tensor
+    soft: Soft | None = None
 
     @property
     def count(self) -> int:
@@ -50,12 +77,14 @@ class Prediction:
             self.inputs.to(device),
             self.positions.to(device, non_blocking=True),
             self.targets.to(device, non_blocking=True),
+            self.soft.to(device) if self.soft is not None else None,
         )
 
 
 def loss(model: PreTrainedModel, prediction: Prediction) -> Tensor:
     """The cross-entropy in nats, summed over the predicted tokens; a scalar to differentiate.
 
+    With a teacher, the mean, by its weight, of that and of its own (see :func:`token_loss`).
     Divide by the ``count`` of the whole step's predictions, not of each part, when gradients accumulate.
     """
     return head_loss(model, hidden_states(model, prediction.inputs), prediction)
@@ -65,7 +94,26 @@ def head_loss(model: PreTrainedModel, states: Tensor, prediction: Prediction) ->
     """The same from the (T, d) last hidden states of the prediction's inputs."""
     hidden = states.index_select(0, prediction.positions)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return _HeadLoss.apply(hidden, prediction.targets, model, *parameters)
+    return _HeadLoss.apply(hidden, prediction.targets, prediction.soft, model, *parameters)
+
+
+def token_loss(logits: Tensor, targets: Tensor, soft: Soft | None) -> Tensor:
+    """The loss of some tokens, summed: cross-entropy, or its mixture with that under a teacher.
+
+    The teacher's part is ``-T^2 sum_k p_k log softmax(logits / T)_k``, whose gradient is that of T^2 times
+    the Kullback-Leibler divergence (Hinton et al., arXiv 1503.02531).
+
+    Args:
+        logits: (M, vocabulary) float32.
+        targets: (M,) int64.
+        soft: of the same M positions.
+    """
+    hard = F.cross_entropy(logits, targets, reduction="sum")
+    if soft is None:
+        return hard
+    logs = F.log_softmax(logits / soft.temperature, dim=-1).gather(-1, soft.ids)
+    taught = -(soft.temperature**2) * (soft.probabilities * logs).sum()
+    return (1 - soft.weight) * hard + soft.weight * taught
 
 
 @torch.no_grad()
@@ -90,7 +138,12 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, hidden: Tensor, targets: Tensor, model: PreTrainedModel, *parameters: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        targets: Tensor,
+        soft: Soft | None,
+        model: PreTrainedModel,
+        *parameters: Tensor,
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         wanted = hidden.requires_grad or any(parameter.requires_grad for parameter in parameters)
@@ -99,7 +152,8 @@ class _HeadLoss(torch.autograd.Function):
         for start, stop in _chunks(len(hidden), _chunk_rows(model)):
             with torch.set_grad_enabled(wanted):
                 part = hidden[start:stop].detach().requires_grad_(wanted)
-                chunk = F.cross_entropy(lm_logits(model, part).float(), targets[start:stop], reduction="sum")
+                taught = soft.rows(start, stop) if soft is not None else None
+                chunk = token_loss(lm_logits(model, part).float(), targets[start:stop], taught)
             total += chunk.detach()
             if wanted:
                 found = torch.autograd.grad(chunk, (part, *parameters), allow_unused=True)
@@ -115,7 +169,7 @@ class _HeadLoss(torch.autograd.Function):
         for one in sums:
             if one is not None:
                 one.mul_(scale)  # in place: the largest is as large as the embedding
-        return (gradient.mul_(scale), None, None, *sums)
+        return (gradient.mul_(scale), None, None, None, *sums)
 
 
 def _add(total: Tensor | None, new: Tensor | None) -> Tensor | None:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from wellread import rng
-from wellread.errors import ArtefactError
+from wellread.errors import ArtefactError, RecipeError
 from wellread.models import build, packed, vocabulary
 from wellread.models.grow import grow
 from wellread.models.grow.shapes import Shape
 from wellread.models.grow.shapes import check as check_growth
-from wellread.objectives import clm, masking, mlm, policy
+from wellread.objectives import clm, distillation, masking, mlm, policy
 from wellread.objectives.prediction import Prediction
 from wellread.objectives.units.lists import NONE, Lists
 from wellread.settings import ModelSettings, PretrainSettings
@@ -73,9 +73,14 @@ def make_objective(
     """The objective as a function of batch, epoch and progress; validation has one fixed mask.
 
     Raises:
-        ArtefactError: a masked model's tokenizer has no mask token.
+        ArtefactError: a masked model's tokenizer has no mask token, or the teacher does not fit.
+        RecipeError: a teacher for a decoder.
     """
     if model_settings.causal:
+        if settings.teacher:
+            raise RecipeError(
+                "only masked language models are distilled", where="pretrain.teacher", fix="leave it out"
+            )
         return lambda batch, *_: clm.predict(batch)
     mask_id = tokenizer.mask_token_id
     if mask_id is None:
@@ -87,11 +92,13 @@ def make_objective(
 
     ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
     training = policy.make(settings.masking, lists, mask_id, ordinary, seed)
+    teacher = distillation.open_teacher(settings.teacher, tokenizer) if settings.teacher else None
 
     def masked(batch: PackedBatch, epoch: int | None, progress: float = 0.0) -> Prediction:
         if epoch is None:
             return mlm.predict(batch, masking.validation_positions(batch), mask_id)
-        return training(batch, epoch, progress)
+        prediction = training(batch, epoch, progress)
+        return teacher(prediction) if teacher else prediction
 
     return masked
 
@@ -226,7 +233,8 @@ def check_shape(shape: Shape, settings: ModelSettings) -> None:
         raise ArtefactError(
             f"the checkpoint at model.start reads {shape.max_length} tokens at most",
             where="model.max_length",
-            fix=f"set model.max_length to {shape.max_length} or less",
+            fix=f"set model.max_length to {shape.max_length} or less, or make the checkpoint "
+            f"longer: `wellread extend CHECKPOINT --length {settings.max_length} --attention full --to DIR`",
         )
     if settings.grow != "none":
         check_growth(shape, settings)

@@ -40,6 +40,9 @@ from wellread.tokens import tokenizer as tokenizers
 
 CHUNK = 512  # inputs that are held at a time
 MAX_LINE_BYTES = 16 << 20
+COMMITTEE = (
+    "committee.json"  # in a folder of several models that answer together (compress/distil/committee.py)
+)
 THRESHOLD = 0.5  # from this probability on, a label of a multilabel task is given
 
 _KINDS: dict[str | None, Kind] = {"multi_label_classification": "multilabel", "regression": "regress"}
@@ -92,11 +95,15 @@ class Predictor:
             )
         if cct.is_folder(folder):
             return _compact(folder)
+        if (folder / COMMITTEE).exists():
+            from wellread.compress.distil import committee
+
+            return committee.load(folder)
         config = build.load_config(folder)
         if (folder / files.MANIFEST).exists():
             files.check(folder)
         name = (getattr(config, "architectures", None) or [""])[0]
-        length, tokenizer = int(config.max_position_embeddings), tokenizers.load(folder)
+        length, tokenizer = build.longest(config), tokenizers.load(folder)
         if name.endswith(("ForMaskedLM", "LMHeadModel", "ForCausalLM")) and (folder / NOTES).exists():
             labels, head = _answering(folder, tokenizer)
             model = stored.load(folder, "mlm" if name.endswith("ForMaskedLM") else "clm").eval()

@@ -63,12 +63,17 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, settings:
 def load(folder: Path, head: build.Head) -> Any:
     """A fine-tuned model with packed attention, from a stock checkpoint's folder or one of :func:`save`.
 
-    Or from a folder of quantised weights (:mod:`wellread.compress.quantise.packed`).
+    Or from a folder of binary (:mod:`wellread.compress.binarise.stored`) or of quantised weights
+    (:mod:`wellread.compress.quantise.packed`).
 
     Raises:
         ArtefactError: the folder is incomplete or damaged, or its base is not the one it was trained on.
     """
     folder = Path(folder)
+    if (folder / "binary.json").exists():
+        from wellread.compress.binarise import stored as binary
+
+        return binary.load(folder, head)
     if (folder / "quantised.json").exists():
         from wellread.compress.quantise import packed as quantised  # which needs what is above
 

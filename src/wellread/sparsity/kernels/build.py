@@ -1,8 +1,8 @@
 """Compile the kernels for this machine, once, into the user's cache, and load them.
 
 ``python -m wellread.sparsity.kernels.build`` does it ahead of time (``make install`` calls it); otherwise the
-first sparse layer does.  Without a C++ compiler the sparse layers run on plain torch operations, and say so
-once.
+first sparse or binary layer does.  Without a C++ compiler these layers run on plain torch operations, and say
+so once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from wellread.corpus.registry import home
 from wellread.progress import say
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
+BINARY = Path(__file__).with_name("binary.cpp")
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: loading a library built with it makes the whole process flush denormals to zero.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared")
@@ -30,6 +31,7 @@ INSTRUCTIONS = {
     "AVX2": ("-mavx2", "-mfma"),
     "portable": (),
 }
+LEVELS = {"portable": 0, "AVX2": 1, "AVX512": 2}  # what binary.cpp calls them; it chooses while it runs
 
 
 @functools.cache
@@ -56,6 +58,29 @@ def load() -> ctypes.CDLL | None:
     return library
 
 
+@functools.cache
+def load_binary() -> ctypes.CDLL | None:
+    """The library for products of signs, compiled if need be; None where that is not possible.
+
+    It is one build for all instruction sets; the same environment variables hold as for :func:`load`.
+    """
+    if os.environ.get("WELLREAD_KERNELS") == "off":
+        return None
+    try:
+        extra = tuple(os.environ.get("WELLREAD_KERNEL_FLAGS", "").split())
+        library = ctypes.CDLL(str(compiled("portable", ("-ffp-contract=off", *extra), BINARY)))
+    except (OSError, subprocess.SubprocessError) as error:
+        say(f"binary layers run on plain torch operations, which saves no time: {str(error).splitlines()[0]}")
+        return None
+    _share_threads(library)
+    return library
+
+
+def binary_level() -> int:
+    """The instruction set that binary.cpp may use at most (a value of LEVELS): $WELLREAD_KERNELS, or any."""
+    return LEVELS.get(os.environ.get("WELLREAD_KERNELS", ""), max(LEVELS.values()))
+
+
 def instructions() -> str:
     """The widest instruction set, of those the kernels are written for, that this machine has."""
     import torch
@@ -70,12 +95,13 @@ def compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def compiled(name: str, extra: tuple[str, ...] = ()) -> Path:
+def compiled(name: str, extra: tuple[str, ...] = (), source: Path = SOURCE) -> Path:
     """The library for an instruction set, from the cache or compiled now.
 
     Args:
         name: a key of INSTRUCTIONS.
         extra: more flags for the compiler.
+        source: the C++ file.
 
     Raises:
         OSError: there is no compiler, or the cache cannot be written.
@@ -83,8 +109,8 @@ def compiled(name: str, extra: tuple[str, ...] = ()) -> Path:
     """
     tool = compiler()
     flags = (*FLAGS, *INSTRUCTIONS[name], *extra)
-    key = hashlib.sha256("\0".join((SOURCE.read_text(), *flags)).encode()).hexdigest()[:16]
-    target = home() / "kernels" / f"{name.lower()}-{key}.so"
+    key = hashlib.sha256("\0".join((source.read_text(), *flags)).encode()).hexdigest()[:16]
+    target = home() / "kernels" / f"{'binary' if source == BINARY else name.lower()}-{key}.so"
     if target.exists():
         return target
     if tool is None:
@@ -93,7 +119,7 @@ def compiled(name: str, extra: tuple[str, ...] = ()) -> Path:
     # Built aside and renamed: processes that start together each see a whole library or none.
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         made = Path(scratch) / target.name
-        command = [tool, *flags, "-o", str(made), str(SOURCE)]
+        command = [tool, *flags, "-o", str(made), str(source)]
         subprocess.run(command, check=True, capture_output=True, timeout=600)
         made.replace(target)
     return target
@@ -114,6 +140,8 @@ def _share_threads(library: ctypes.CDLL) -> None:
 
 
 if __name__ == "__main__":
-    found = load()
+    found, binary = load(), load_binary()
     say(f"sparse kernels: {instructions() if found else 'none'}")
+    names = {level: name for name, level in LEVELS.items()}
+    say(f"binary kernels: {names[binary.wellread_binary_best()] if binary else 'none'}")
     sys.exit(0)
