@@ -15,6 +15,7 @@ import typer
 
 from wellread.bench.command import bench
 from wellread.benchmark.command import benchmark
+from wellread.compress.command import compress
 from wellread.compress.distil.command import committee, distil
 from wellread.errors import UserError
 from wellread.methods import app as methods
@@ -33,6 +34,7 @@ app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 app.add_typer(benchmark, name="benchmark")
 app.add_typer(methods, name="methods")
+app.command()(compress)
 app.command()(distil)
 app.command()(committee)
 
