@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from arms import PLAIN, Arm
 from runs import Study
 
 from wellread import files, recipe
+from wellread.errors import UserError
 from wellread.pretrain.trial import Trial
 from wellread.progress import say
 from wellread.settings import MESH
@@ -36,6 +38,8 @@ def main() -> None:
     tokens = given.tokens or base.pretrain.tokens
     if tokens is None:
         raise SystemExit("the recipe needs pretrain.tokens, or give --tokens")
+    step = base.pretrain.batch_tokens
+    tokens = max(1, round(tokens / step)) * step  # what it really reads, on which the others' budgets stand
     study = Study(
         *(base, declared.load(given.arms_file), given.out, tokens),
         *(given.rates, given.calibration_steps, given.rounds),
@@ -191,4 +195,7 @@ def estimate(study: Study, chosen: list[Arm], given: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"Error: {error}")

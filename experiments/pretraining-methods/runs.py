@@ -130,7 +130,12 @@ def key(study: Study, arm: Arm, tokens: int, rate: float | None, seed: int) -> s
         for source in [study.arms.sources[name]]
     ]
     unused = {"checkpoint_seconds": True, "recompute": True} | pretrain.idle()
-    facts = [model.model_dump(mode="json"), pretrain.model_dump(mode="json", exclude=unused), seed, store]
+    facts = [
+        model.model_dump(mode="json", exclude=model.idle()),
+        pretrain.model_dump(mode="json", exclude=unused),
+        seed,
+        store,
+    ]
     return files.sha256_bytes(files.canonical_json([*facts, before]))[:12]
 
 
