@@ -225,6 +225,11 @@ def _pretrain(context: Context, variant: str) -> Stage:
     def build(folder: Path) -> None:
         from wellread.pretrain import processes
 
+        if settings.categories:
+            from wellread.objectives import categories
+
+            corpus, train = context.folder("corpus"), context.folder("tokens") / "train"
+            categories.prepare(corpus / "documents.jsonl.zst", train, settings.categories, folder)
         job = processes.Job(
             model.model_copy(update={"start": str(start)}) if start else model,
             with_lexicon(settings, terms),
@@ -247,7 +252,11 @@ def _pretrain(context: Context, variant: str) -> Stage:
             ),
             "seed": recipe.seed,
         },
-        inputs=("tokenizer", "tokens", *((f"pretrain/{before}",) if before else ())),
+        inputs=(
+            *("tokenizer", "tokens"),
+            *(("corpus",) if settings.categories else ()),
+            *((f"pretrain/{before}",) if before else ()),
+        ),
         files=(
             *(_checkpoint_files(start) if start and not before else ()),
             *([terms] if terms else []),
@@ -256,6 +265,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
             *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
             *(("finetune/stability/averaging",) if settings.ema_decay else ()),
+            *(("corpus/documents",) if settings.categories else ()),
         ),
     )
 

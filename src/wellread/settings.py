@@ -274,10 +274,13 @@ class MaskingSettings(Settings):
         return weighted & {"pmi", "lexicon", "tf-idf"} | ({self.replace} & {"tf-idf"})
 
 
+Beside = Literal["contrastive", "categories", "replaced-tokens"]
+
+
 class PretrainSettings(Settings):
     """Objective, optimiser and schedule of pre-training."""
 
-    later: ClassVar[tuple[str, ...]] = ("schedule", "ema_decay")
+    later: ClassVar[tuple[str, ...]] = ("schedule", "ema_decay", "besides", "categories")
 
     objective: Literal["mlm", "clm"] | None = Field(
         None, description="Masked or causal language model; default by layout."
@@ -312,6 +315,15 @@ class PretrainSettings(Settings):
         "none",
         description="Besides masking, as ablations: samples of two segments, and whether these are in their "
         "order (sop), or the second follows the first (nsp).",
+    )
+    besides: tuple[tuple[Beside, Weight], ...] = Field(
+        (),
+        description="What is learnt besides, as a table of weights such as {contrastive = 1.0}: contrastive "
+        "(near spans get near embeddings), categories (of the documents), replaced-tokens (which tokens a "
+        "small generator replaced; its usual weight is 50).",
+    )
+    categories: Literal["journal", "type", "year", "mesh"] | None = Field(
+        None, description="With `besides.categories`: what the documents' categories are."
     )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
@@ -348,6 +360,20 @@ class PretrainSettings(Settings):
         None, description="Steps between validations; default 10 in a run."
     )
     sparsity: SparsitySettings = Field(default_factory=SparsitySettings, description="Sparse pre-training.")
+
+    @field_validator("besides", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return tuple(value.items()) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _categorised(self) -> PretrainSettings:
+        if bool(dict(self.besides).get("categories")) != (self.categories is not None):
+            raise ValueError(
+                "`besides.categories` and `categories` go together: give the first a weight and the second a "
+                "property of documents, or leave both out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _length(self) -> PretrainSettings:

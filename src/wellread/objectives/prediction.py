@@ -96,7 +96,7 @@ class _HeadLoss(torch.autograd.Function):
         wanted = hidden.requires_grad or any(parameter.requires_grad for parameter in parameters)
         gradient = torch.zeros_like(hidden)
         sums: list[Tensor | None] = [None] * len(parameters)
-        for start, stop in _chunks(len(hidden), _chunk_rows(model)):
+        for start, stop in row_chunks(model, len(hidden)):
             with torch.set_grad_enabled(wanted):
                 part = hidden[start:stop].detach().requires_grad_(wanted)
                 chunk = F.cross_entropy(lm_logits(model, part).float(), targets[start:stop], reduction="sum")
@@ -124,7 +124,9 @@ def _add(total: Tensor | None, new: Tensor | None) -> Tensor | None:
     return total.add_(new)
 
 
-def _chunks(rows: int, size: int) -> Iterator[tuple[int, int]]:
+def row_chunks(model: Any, rows: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of so many rows at a time as logits may stand whole."""
+    size = _chunk_rows(model)
     for start in range(0, rows, size):
         yield start, min(start + size, rows)
 

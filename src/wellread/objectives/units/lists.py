@@ -31,6 +31,7 @@ class Lists:
         phrases: those of PMI masking.
         terms: those of the lexicon.
         rarity: of the corpus' words.
+        categories: (documents,) category of each document of the store, -1 for none.
     """
 
     phrases: Phrases = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Lists:
     rarity: tf_idf.Rarity = field(
         default_factory=lambda: tf_idf.Rarity(np.empty(0, np.uint64), np.empty(0), 0.0)
     )
+    categories: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
 
 
 NONE = Lists()
