@@ -1,4 +1,4 @@
-"""Export for sentence embeddings: a stock sentence-transformers folder whose vectors are means over tokens."""
+"""Export for sentence embeddings: a stock sentence-transformers folder, its vectors means over tokens."""
 
 from __future__ import annotations
 
