@@ -33,11 +33,13 @@ class Prediction:
         inputs: what the model reads, T tokens.
         positions: (M,) int64, where it answers.
         targets: (M,) int64, the token ids that are right there.
+        ngrams: (G,) int64 places at which whole n-grams are asked, and (G,) their numbers; or None.
     """
 
     inputs: PackedBatch
     positions: Tensor
     targets: Tensor
+    ngrams: tuple[Tensor, Tensor] | None = None
 
     @property
     def count(self) -> int:
@@ -50,6 +52,7 @@ class Prediction:
             self.inputs.to(device),
             self.positions.to(device, non_blocking=True),
             self.targets.to(device, non_blocking=True),
+            self.ngrams and (self.ngrams[0].to(device), self.ngrams[1].to(device)),
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wellread.objectives import categories, contrastive, pairs, replaced_tokens
+from wellread.objectives import categories, contrastive, ernie_gram, pairs, replaced_tokens
 from wellread.objectives.prediction import Prediction
 from wellread.objectives.units.lists import NONE, Lists
 from wellread.settings import ModelSettings, PretrainSettings
@@ -87,6 +87,8 @@ def make(
     rate = 1.0 if model_settings.causal else settings.mask_rate
     if settings.pairs != "none":
         found.append(pairs.auxiliary(settings.pairs, model_settings.hidden, tokenizer, tokens, seed))
+    if settings.masking.explicit:
+        found.append(ernie_gram.auxiliary(model_settings, lists.ngrams, len(tokenizer), rate, seed))
     if weight := weights.get(contrastive.NAME):
         found.append(contrastive.auxiliary(weight, model_settings, len(tokenizer), rate, seed))
     if weight := weights.get(categories.NAME):
