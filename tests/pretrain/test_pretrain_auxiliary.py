@@ -73,7 +73,7 @@ BESIDE = {
     "contrastive": {"besides": {"contrastive": 1.0}},
     "replaced-tokens": {"besides": {"replaced-tokens": 20.0}},
     "categories": {"besides": {"categories": 1.0}, "categories": "journal"},
-    "ngrams": {"masking": {"units": {"ngram": 1.0}, "explicit": True}, "tokens": 12_000},
+    "ngrams": {"masking": {"units": {"ngram": 1.0}, "explicit": True}, "tokens": 24_000},
     "all": {
         "besides": {"contrastive": 0.5, "categories": 0.5, "replaced-tokens": 20.0},
         "categories": "journal",
