@@ -328,7 +328,7 @@ def export(
         typer.Option(
             "--format",
             help="transformers (default), onnx, onnx-int8, openvino or openvino-int8; "
-            "once or more, all go into one folder.",
+            "once or more, all go into one folder. Or sentence-transformers: texts as mean vectors.",
         ),
     ] = None,
     labelled: Annotated[
@@ -342,20 +342,28 @@ def export(
     from wellread.serve.export import export as copy
 
     formats = check_formats(kinds or ["transformers"])
-    if half and formats != ("transformers",):
+    plain = formats in (("transformers",), ("sentence-transformers",))
+    if half and not plain:
         raise UserError("engines have no half precision", where="--half", fix="leave it out, or export int8")
     folder, text = _model_folder(run, task, model), None
     if folder != run:
         from wellread.report import card, gather
 
         text = card.card(gather.gather(run), task)
-    if formats != ("transformers",):
+    if not plain:
         from wellread.serve.engines.folder import export_engine, task_of
 
         of = task_of(None if folder == run else run, task, labelled)
         export_engine(folder, to, formats, task=of, force=force, card=text)
         print(to)
         say(f"Next: `wellread predict {to} --input FILE`; README.md there shows how to do without Wellread.")
+        return
+    if formats == ("sentence-transformers",):
+        from wellread.serve.sentences import export_sentences
+
+        export_sentences(folder, to, force=force, card=text, half=half)
+        print(to)
+        say(f"Next: `SentenceTransformer({str(to)!r})`, with or without Wellread.")
         return
     copy(folder, to, force=force, card=text, half=half)
     print(to)

@@ -227,6 +227,11 @@ def _pretrain(context: Context, variant: str) -> Stage:
     def build(folder: Path) -> None:
         from wellread.pretrain import processes
 
+        if settings.categories:
+            from wellread.objectives import categories
+
+            corpus, train = context.folder("corpus"), context.folder("tokens") / "train"
+            categories.prepare(corpus / "documents.jsonl.zst", train, settings.categories, folder)
         job = processes.Job(
             model.model_copy(update={"start": str(start)}) if start else model,
             located,
@@ -249,7 +254,11 @@ def _pretrain(context: Context, variant: str) -> Stage:
             ),
             "seed": recipe.seed,
         },
-        inputs=("tokenizer", "tokens", *((f"pretrain/{before}",) if before else ())),
+        inputs=(
+            *("tokenizer", "tokens"),
+            *(("corpus",) if settings.categories else ()),
+            *((f"pretrain/{before}",) if before else ()),
+        ),
         files=(
             *(_checkpoint_files(start) if start and not before else ()),
             *(_checkpoint_files(teacher) if teacher else ()),
@@ -259,6 +268,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
             *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
             *(("finetune/stability/averaging",) if settings.ema_decay else ()),
+            *(("corpus/documents",) if settings.categories else ()),
         ),
     )
 

@@ -249,7 +249,7 @@ def pretraining(
         UserError: the text or the list of terms does not do for masking as the recipe wants it.
     """
     from wellread.objectives.units import lists, pmi
-    from wellread.pretrain import loop, validation
+    from wellread.pretrain import auxiliary, loop, validation
     from wellread.schedules.phases import phases
     from wellread.tokens import store, tokenizer
 
@@ -287,6 +287,8 @@ def pretraining(
         total += per_token * probe.saving * tokens * stage.share
         for name, value in probe.flops_of(model, tokens * stage.share).items():
             flops[name] += value * probe.saving
+    besides = auxiliary.make(model, settings, loaded, None, recipe.seed, masked)
+    flops = {name: value * (1 + sum(one.passes for one in besides)) for name, value in flops.items()}
     looks = 1 + steps // (settings.validate_every or max(1, steps // loop.VALIDATIONS))
     scored = looks * min(recipe.corpus.validation * text.tokens, validation.MOST_TOKENS) * VALIDATION_COST
     return Training(steps, tokens, total + per_token * scored, flops, reduced)

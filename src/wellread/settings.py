@@ -215,7 +215,7 @@ class SparsitySettings(Settings):
         return self
 
 
-Unit = Literal["token", "word", "span", "pmi", "lexicon", "tf-idf"]
+Unit = Literal["token", "word", "span", "pmi", "ngram", "lexicon", "tf-idf"]
 Weight = Annotated[float, Field(ge=0)]
 MESH = "mesh"  # as a lexicon: the names of diseases that come with the derived task of that kind
 
@@ -230,8 +230,8 @@ class MaskingSettings(Settings):
     units: tuple[tuple[Unit, Weight], ...] = Field(
         (("token", 1.0),),
         description="What is masked together, as a table of weights such as {token = 0.5, span = 0.5}: "
-        "token, word, span (of words), pmi (phrases learnt from the corpus), lexicon, tf-idf (the words that "
-        "tell a text from others). A weight is a share of the masked tokens.",
+        "token, word, span (of words), pmi (phrases learnt from the corpus), ngram (by t-statistic), "
+        "lexicon, tf-idf (the words that tell a text from others). A weight is a share of the masked tokens.",
     )
     lexicon: str | None = Field(
         None,
@@ -240,6 +240,12 @@ class MaskingSettings(Settings):
     )
     pmi_coverage: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="Unit pmi: as many phrases are listed as cover this share of the words."
+    )
+    ngrams: Positive = Field(30_000, description="Unit ngram: most n-grams of two and three words listed.")
+    explicit: bool = Field(
+        False,
+        description="Unit ngram, alone: each n-gram is hidden behind one [MASK] and predicted whole as "
+        "well as by its tokens (ERNIE-Gram).",
     )
     tf_idf_top: Rate = Field(
         0.25, description="tf-idf: the share of a sequence's words, those of the highest scores, that counts."
@@ -265,13 +271,20 @@ class MaskingSettings(Settings):
                 "`units.lexicon` and `lexicon` go together: give the unit a weight and the list a file, or "
                 "leave both out"
             )
+        if self.explicit and (
+            {name for name, weight in self.units if weight} != {"ngram"} or self.replace != "mask"
+        ):
+            raise ValueError('`explicit` needs `units = {ngram = 1.0}` alone, and `replace = "mask"`')
         return self
 
     @property
     def lists(self) -> set[str]:
         """What has to be learnt or read before masking."""
         weighted = {name for name, weight in self.units if weight}
-        return weighted & {"pmi", "lexicon", "tf-idf"} | ({self.replace} & {"tf-idf"})
+        return weighted & {"pmi", "ngram", "lexicon", "tf-idf"} | ({self.replace} & {"tf-idf"})
+
+
+Beside = Literal["contrastive", "categories", "replaced-tokens"]
 
 
 class TeacherSettings(Settings):
@@ -301,6 +314,8 @@ class PretrainSettings(Settings):
         "submodel_share",
         "teacher",
         "pairs",
+        "besides",
+        "categories",
     )
 
     objective: Literal["mlm", "clm"] | None = Field(
@@ -340,6 +355,15 @@ class PretrainSettings(Settings):
         description="Besides masking, as ablations: samples of two segments, and whether these are in their "
         "order (sop), or the second follows the first (nsp).",
     )
+    besides: tuple[tuple[Beside, Weight], ...] = Field(
+        (),
+        description="What is learnt besides, as a table of weights such as {contrastive = 1.0}: contrastive "
+        "(near spans get near embeddings), categories (of the documents), replaced-tokens (which tokens a "
+        "small generator replaced; its usual weight is 50).",
+    )
+    categories: Literal["journal", "type", "year", "mesh"] | None = Field(
+        None, description="With `besides.categories`: what the documents' categories are."
+    )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
     )
@@ -376,6 +400,30 @@ class PretrainSettings(Settings):
     )
     sparsity: SparsitySettings = Field(default_factory=SparsitySettings, description="Sparse pre-training.")
     teacher: TeacherSettings | None = Field(None, description="Distillation of a masked language model.")
+
+    @field_validator("besides", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return tuple(value.items()) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _categorised(self) -> PretrainSettings:
+        if bool(dict(self.besides).get("categories")) != (self.categories is not None):
+            raise ValueError(
+                "`besides.categories` and `categories` go together: give the first a weight and the second a "
+                "property of documents, or leave both out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whole(self) -> PretrainSettings:
+        others = {name for name, weight in self.besides if weight} & {"categories", "replaced-tokens"}
+        if self.masking.explicit and (others or self.pairs != "none"):
+            raise ValueError(
+                "`masking.explicit` shortens the text, and cannot stand beside "
+                f"{', '.join(sorted(others)) or '`pairs`'}: choose one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _length(self) -> PretrainSettings:

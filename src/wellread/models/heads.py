@@ -97,6 +97,11 @@ def language_model(
     return load(start, objective, **dropouts(load_config(start).model_type, dropout))
 
 
+def mean_states(hidden: Tensor, lengths: list[int]) -> Tensor:
+    """The mean of each sequence's states, special tokens included: (T, d) -> (S, d)."""
+    return torch.stack([part.mean(0) for part in hidden.split(lengths)])
+
+
 def sequence_logits(model: Any, batch: PackedBatch) -> Tensor:
     """What the stock sequence classifier gives: (S, labels)."""
     layout = model.config.model_type
@@ -108,7 +113,7 @@ def sequence_logits(model: Any, batch: PackedBatch) -> Tensor:
         if model.config.classifier_pooling == "cls":
             pooled = hidden[begins]
         else:
-            pooled = torch.stack([part.mean(0) for part in hidden.split(batch.lengths)])
+            pooled = mean_states(hidden, batch.lengths)
         return model.classifier(model.drop(model.head(pooled)))
     if layout == "bert":
         return model.classifier(model.dropout(model.bert.pooler(hidden[begins][:, None])))

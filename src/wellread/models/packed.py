@@ -57,6 +57,8 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     extra: dict[str, Any] = {} if model.config.model_type == "modernbert" else {"use_cache": False}
     if model.config.model_type == "bert" and batch.token_type_ids is not None:
         extra["token_type_ids"] = batch.token_type_ids[None]
+    if batch.slots is not None:
+        extra["slots"] = (batch.slots.tolist(), batch.position_ids)
     output = model.base_model(
         input_ids=batch.input_ids[None],
         position_ids=batch.position_ids[None],
@@ -85,6 +87,7 @@ def attention(
     _mask: Tensor | None,
     cu_seqlens: Tensor | None = None,
     lengths: list[int] | None = None,
+    slots: tuple[list[int], Tensor] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers calls in every layer.
@@ -97,6 +100,7 @@ def attention(
         _mask: None under this implementation.
         cu_seqlens: (S + 1,) int32.
         lengths: the same as a list, to spare a copy from the device in every layer.
+        slots: how many query slots each sequence ends in, and (T,) positions; None without any.
         options: of transformers: ``dropout`` (0 outside training), ``scaling`` and, in ModernBERT's local
             layers, ``sliding_window``, which is 1 + the largest distance |i - j| that is seen.
 
@@ -113,7 +117,9 @@ def attention(
         dropout=options.get("dropout", 0.0),
     )
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    if v.is_cuda and not rule.dropout and v.dtype in (torch.float16, torch.bfloat16):
+    if slots is not None:
+        output = _slotted(q, k, v, lengths, slots, rule)
+    elif v.is_cuda and not rule.dropout and v.dtype in (torch.float16, torch.bfloat16):
         # Llama's rotary positions widen queries and keys to float32 under autocast.
         output = _varlen(q.to(v.dtype), k.to(v.dtype), v, cu_seqlens, max(lengths), rule)
     else:
@@ -142,6 +148,38 @@ def _sequences(query: Tensor, key: Tensor, value: Tensor, rule: _Rule) -> Tensor
         return scaled_dot_product_attention(query, key, value, is_causal=causal, **options)
     # Shorter sequences are faster whole (measured: equal at 8 distances, a fifth of the step saved at 16).
     return window.local_rows(query, key, value, distance, whole=LONG * distance, **options)
+
+
+def _slotted(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: list[int],
+    slots: tuple[list[int], Tensor],
+    rule: _Rule,
+) -> Tensor:
+    """(T, H, D) -> (T, H, D), where the last tokens of each sequence are seen by themselves alone."""
+    counts, positions = slots
+    outputs = []
+    for q, k, v, place, count in zip(
+        *(tensor.split(lengths) for tensor in (query, key, value, positions)), counts, strict=True
+    ):
+        number = torch.arange(len(q), device=q.device)
+        seen = (number < len(q) - count) | (number[:, None] == number)
+        if rule.distance is not None:
+            seen &= (place[:, None] - place).abs() <= rule.distance
+        query, key, value = (part.transpose(0, 1)[None] for part in (q, k, v))
+        output = scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=seen,
+            dropout_p=rule.dropout,
+            scale=rule.scale,
+            enable_gqa=k.shape[1] != q.shape[1],
+        )
+        outputs.append(output[0].transpose(0, 1))
+    return torch.cat(outputs)
 
 
 def _varlen(

@@ -128,6 +128,7 @@ def _sequences(batch: PackedBatch, first: int, last: int) -> PackedBatch:
         position_ids=batch.position_ids[start:stop],
         word_ids=batch.word_ids[start:stop],
         sample_ids=batch.sample_ids[first:last],
+        document_ids=None if batch.document_ids is None else batch.document_ids[first:last],
     )
 
 
