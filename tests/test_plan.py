@@ -1,6 +1,7 @@
 """The plan says what a recipe takes and what is wrong, and writes nothing."""
 
 import pytest
+from transformers import BertConfig
 
 from synthetic import write_tiny_run
 from wellread import plan as planning
@@ -88,3 +89,22 @@ def test_a_lexicon_that_does_not_fit_is_a_problem(terms, told, tmp_path, monkeyp
     (problem,) = planning.plan(str(recipe), tmp_path / "out")["problems"]
     assert problem["where"].startswith("pretrain.masking.lexicon") and told in problem["what"]
     assert problem["fix"]
+
+
+def test_inputs_longer_than_a_models_positions_are_a_problem(tmp_path):
+    recipe = write_tiny_run(tmp_path)
+    text = recipe.read_text().replace("pubmed99n0001", "missing")  # so that nothing is measured
+    assert text.count("[finetune]\n") == 1
+    text = text.replace("[finetune]\n", "[finetune]\nmax_length = 65\n")
+    other = '[[checkpoints]]\nname = "other"\nstart = "other"\nfinetune = { max_length = 41 }\n'
+    recipe.write_text(f"{text}\n{other}")
+    BertConfig(max_position_embeddings=40).save_pretrained(tmp_path / "other")
+    (tmp_path / "other" / "model.safetensors").touch()
+    problems = planning.plan(str(recipe), tmp_path / "out")["problems"]
+    found = {one["what"]: one["fix"] for one in problems if one["where"] == "finetune.max_length"}
+    assert list(found) == [
+        "main: the model takes at most 64 tokens (got 65)",
+        "other: the model takes at most 40 tokens (got 41)",
+    ]
+    assert ["raise model.max_length" in fix for fix in found.values()] == [True, False]
+    assert ["wellread extend" in fix for fix in found.values()] == [False, True]

@@ -29,6 +29,16 @@ BAD = {
         "",
         "one sequence",
     ),
+    "window wider than any text": (
+        {"model": {"max_length": 128, "local_attention": 256}},
+        "model.local_attention",
+        "larger than model.max_length (128)",
+    ),
+    "window wider than a variant's texts": (
+        {"model": {"local_attention": 128}, "variants": [{"name": "short", "model": {"max_length": 64}}]},
+        "model.local_attention",
+        "in short",
+    ),
     "tokens and epochs": ({"pretrain": {"tokens": 5, "epochs": 1}}, "pretrain", "not both"),
     "task without source": ({"tasks": {"t": {}}}, "tasks.t", "derive"),
     "task with two sources": ({"tasks": {"t": {"derive": "review", "path": "x"}}}, "tasks.t", "derive"),
@@ -184,3 +194,9 @@ def test_units_of_a_variant_replace_those_of_the_recipe():
     }
     masking = recipe.parse(values).pretrain_for("b").masking
     assert masking.units == (("word", 1.0),) and masking.rate == 0.2
+
+
+def test_a_window_is_held_against_the_length_only_where_it_is_written():
+    assert recipe.parse(minimal(model={"max_length": 64})).model.local_attention == 128
+    assert recipe.parse(minimal(model={"max_length": 64, "local_attention": 64}))
+    assert recipe.parse(minimal(model={"layout": "bert", "max_length": 64, "local_attention": 128}))

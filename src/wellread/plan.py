@@ -49,6 +49,7 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         _check_tasks(settings, path.parent, findings)
         sampled = _sample(settings, path.parent, scratch, findings)
         _check_models(settings, path.parent, findings)
+        _check_lengths(settings, path.parent, findings)
         text = _text(settings, sampled, scratch, path.parent, findings) if sampled else None
         trainings = {}
         if sampled and text:
@@ -182,6 +183,27 @@ def _check_categories(settings: Recipe, sampled: probe.Sample, findings: Finding
                 categories.label([read(document) for document in sampled.documents], of, scale)
         except UserError as error:
             findings.add(error)
+
+
+def _check_lengths(settings: Recipe, base: Path, findings: Findings) -> None:
+    """Whether what each model is fine-tuned on fits its positions."""
+    from wellread import known_models as known
+    from wellread.finetune.grid import longest
+
+    for name in (*settings.variant_names(), *(one.name for one in settings.checkpoints)):
+        checkpoint, wrong = settings.checkpoint(name), set()
+        try:
+            key = f"checkpoints.{name}.start"
+            start = known.folder_of(checkpoint.start, base, key) if checkpoint else settings.model_for(name)
+        except UserError:  # told already
+            continue
+        for task in settings.tasks:
+            try:
+                longest(start, settings.finetune_for(task, name))
+            except UserError as error:
+                wrong.add((f"{name}: {error.what}", error.where, error.fix))
+        for what, where, fix in sorted(wrong):
+            findings.add(UserError(what, where=where, fix=fix))
 
 
 def _add_origins(settings: Recipe, trainings: dict[str, probe.Training], findings: Findings) -> None:

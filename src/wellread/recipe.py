@@ -139,6 +139,7 @@ class Recipe(Settings):
                     f"pretrain.{key} does not fit layout {model.layout!r}, a decoder, which masks nothing: "
                     "leave it out, or choose the layout of an encoder"
                 )
+            _check_window(name, model)
             _check_stages(model, pretrain)
             if pretrain.tokens == 0 and model.start is None:
                 raise ValueError("pretrain.tokens = 0 takes model.start as it is: give model.start")
@@ -152,6 +153,19 @@ class Recipe(Settings):
             for name in (*self.variant_names(), *(one.name for one in self.checkpoints)):
                 self.finetune_for(task, name)
         return self
+
+
+def _check_window(variant: str, model: ModelSettings) -> None:
+    """A window that is written down and wider than any text is a mistake; the default's is not."""
+    written = "local_attention" in model.model_fields_set and model.layout == "modernbert"
+    if written and model.local_attention > model.max_length:
+        raise RecipeError(
+            f"the window of the local layers ({model.local_attention}) is larger than model.max_length "
+            f"({model.max_length}) in {variant}: no text is that long",
+            where="model.local_attention",
+            fix=f"set model.local_attention to {model.max_length} or less, leave it out, or raise "
+            "model.max_length",
+        )
 
 
 def _check_stages(model: ModelSettings, pretrain: PretrainSettings) -> None:

@@ -202,7 +202,12 @@ def longest(start: Path | ModelSettings, settings: FinetuneSettings) -> int:
         raise RecipeError(
             f"the model takes at most {limit} tokens (got {settings.max_length})",
             where="finetune.max_length",
-            fix="lower it, or leave it out",
+            fix="lower it, leave it out, or "
+            + (
+                "raise model.max_length"
+                if isinstance(start, ModelSettings)
+                else "lengthen the checkpoint: `wellread extend`"
+            ),
         )
     return settings.max_length or limit
 
