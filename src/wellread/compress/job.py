@@ -16,7 +16,7 @@ from wellread import api, files, stages
 from wellread.bench.infer_options import InferOptions
 from wellread.compress import gate, page, pareto, units
 from wellread.compress.subject import open_subject
-from wellread.compress.targets import Candidate, Line, missing, plan
+from wellread.compress.targets import Candidate, Line, check, missing, plan
 from wellread.compress.units import FP32, Shop
 from wellread.errors import UserError
 from wellread.models import build
@@ -26,6 +26,7 @@ from wellread.serve.engines.folder import task_of
 from wellread.settings import FinetuneSettings
 
 RESULT = "compress.json"
+ROUNDS = 15
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,25 @@ class Job:
     seeds: int
     out: Path
     speed: InferOptions
+
+
+def of_run(
+    run: Path,
+    task: str,
+    *,
+    target: str,
+    max_drop: float,
+    out: Path,
+) -> Job:
+    """A job on the main model of a run, with the usual measurement.
+
+    Raises:
+        UserError: the run has no such task, or it has not been built; or an unknown target.
+    """
+    check(target)
+    model = api.open_run(run).model(task)
+    speed = InferOptions(threads=(1,), rounds=ROUNDS, quiet=True)
+    return Job(model, run, task, None, None, target, max_drop, 1, out, speed)
 
 
 def run(job: Job, *, quiet: bool = False) -> dict[str, Any]:
