@@ -79,7 +79,7 @@ def main() -> None:
         (folder / "units").mkdir(parents=True, exist_ok=True)
         shop = Shop(open_subject(model, task, settings), folder, (0,), speed(given))
         shop = replace(shop, speed=units.fitting(shop.speed, shop.work.max_length))
-        rows = [measured(shop, FP32, [None], given)]
+        rows = [measured(shop, FP32, [None])]
         rows += [row for one in EVERY if one.name in given.methods and (row := of(shop, one, given))]
         if given.student is not None:
             rows.append(distilled(shop, place, given))
@@ -140,10 +140,10 @@ def of(shop: Shop, candidate: Candidate, given: argparse.Namespace) -> dict[str,
     except UserError as error:
         say(f"  left out: {error.what}")
         return None
-    return measured(shop, candidate.name, list(seeds), given)
+    return measured(shop, candidate.name, list(seeds))
 
 
-def measured(shop: Shop, name: str, seeds: list[int | None], given: argparse.Namespace) -> dict[str, Any]:
+def measured(shop: Shop, name: str, seeds: list[int | None]) -> dict[str, Any]:
     """Scores on test of all seeds; size and latency of the first."""
     places = [FP32 if seed is None else f"{name}-{seed}" for seed in seeds]
     records = units.latency(shop, places[0])

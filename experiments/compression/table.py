@@ -12,7 +12,7 @@ PUBLISHED = """\
 |---|---|---|
 | Q-BERT (1909.05840), 2/3 bit, BERT-base | parameters 13x smaller, at most 2.3 points lost | {qbert} |
 | BiBERT (2203.06390), BERT-base | 31.2x smaller, 56.3x fewer FLOPs; GLUE 83.9 to 63.2 | {bibert} |
-| Pre-trained Distillation (1908.08962) | distilled above fine-tuned above distilled from random | {distilled} |
+| Pre-trained Distillation (1908.08962) | distilled > fine-tuned > distilled from random | {distilled} |
 """
 
 
@@ -22,9 +22,9 @@ def write(folder: Path, found: list[dict[str, Any]], facts: dict[str, Any]) -> N
     files.write_json(folder / "compression.json", {**facts, "subjects": found})
     parts = ["# Compression", ""]
     parts += [
-        f"Scores on test, times 100, over {facts['seeds']} seeds where a method learns; lost against the model "
-        "itself; size of weights and graphs; speed against plain transformers in fp32, the geometric mean over "
-        f"batches and lengths, {facts['threads']} thread(s) of {facts['machine']}.",
+        f"Scores on test, times 100, over {facts['seeds']} seeds where a method learns; lost against the "
+        "model itself; size of weights and graphs; speed against plain transformers in fp32, the geometric mean "
+        f"over batches and lengths, {facts['threads']} thread(s) of {facts['machine']}.",
     ]
     if facts["steps"]:
         parts += ["", f"**A smoke test: trainings of {facts['steps']} steps. The numbers mean nothing.**"]
