@@ -23,8 +23,8 @@ def write(folder: Path, found: list[dict[str, Any]], facts: dict[str, Any]) -> N
     parts = ["# Compression", ""]
     parts += [
         f"Scores on test, times 100, over {facts['seeds']} seeds where a method learns; lost against the "
-        "model itself; size of weights and graphs; speed against plain transformers in fp32, the geometric mean "
-        f"over batches and lengths, {facts['threads']} thread(s) of {facts['machine']}.",
+        "model itself; size of weights and graphs; speed against plain transformers in fp32, the geometric "
+        f"mean over batches and lengths, {facts['threads']} thread(s) of {facts['machine']}.",
     ]
     if facts["steps"]:
         parts += ["", f"**A smoke test: trainings of {facts['steps']} steps. The numbers mean nothing.**"]
