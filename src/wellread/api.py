@@ -197,6 +197,29 @@ class Run:
 
         yield from Predictor.load(self.model(task, variant)).predict(texts)
 
+    def compress(
+        self, task: str, *, target: str = "auto", max_drop: float = 0.5, out: str | Path, quiet: bool = False
+    ) -> dict[str, Any]:
+        """The smallest and fastest form of a task's model that keeps its quality.
+
+        Args:
+            task: name of a task of the run.
+            target: "int8", "4bit", "2bit-mixed", "binary", "pruned" or "auto".
+            max_drop: points of the task's metric that may be lost on dev.
+            out: folder to make, or to go on in; the model stands in its ``model``.
+            quiet: print no progress.
+
+        Returns:
+            What compress.json in ``out`` holds: the forms that were tried, "chosen", scores on test.
+
+        Raises:
+            UserError: nothing passes, or the model cannot be compressed.
+        """
+        from wellread.compress import job
+
+        given = job.of_run(self.folder, task, target=target, max_drop=max_drop, out=Path(out))
+        return job.run(given, quiet=quiet)
+
     def verify(self) -> list[str]:
         """Every difference between the run's files and their manifests; empty when intact."""
         found = []

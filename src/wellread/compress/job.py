@@ -8,6 +8,7 @@ goes on where it was.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from wellread import api, files, stages
 from wellread.bench.infer_options import InferOptions
 from wellread.compress import gate, page, pareto, units
 from wellread.compress.subject import open_subject
-from wellread.compress.targets import Candidate, Line, missing, plan
+from wellread.compress.targets import Candidate, Line, check, missing, plan
 from wellread.compress.units import FP32, Shop
 from wellread.errors import UserError
 from wellread.models import build
@@ -26,6 +27,7 @@ from wellread.serve.engines.folder import task_of
 from wellread.settings import FinetuneSettings
 
 RESULT = "compress.json"
+ROUNDS = 15
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,25 @@ class Job:
     speed: InferOptions
 
 
+def of_run(
+    run: Path,
+    task: str,
+    *,
+    target: str,
+    max_drop: float,
+    out: Path,
+) -> Job:
+    """A job on the main model of a run, with the usual measurement.
+
+    Raises:
+        UserError: the run has no such task, or it has not been built; or an unknown target.
+    """
+    check(target)
+    model = api.open_run(run).model(task)
+    speed = InferOptions(threads=(1,), rounds=ROUNDS, quiet=True)
+    return Job(model, run, task, None, None, target, max_drop, 1, out, speed)
+
+
 def run(job: Job, *, quiet: bool = False) -> dict[str, Any]:
     """Try the candidates, choose, and write the folder.
 
@@ -78,7 +99,7 @@ def run(job: Job, *, quiet: bool = False) -> dict[str, Any]:
         rows = [units.reference(shop) | {"why_not": None}]
         left_out: list[dict[str, str]] = []
         passing = [_follow(job, shop, line, rows, left_out, quiet) for line in tried.lines]
-        names = [name for name in passing if name]
+        names, own = [name for name in passing if name], [row["name"] for row in rows[1:]]
         nearest = None if names else _follow(job, shop, tried.nearest, rows, left_out, quiet)
         rows = _timed(shop, rows, quiet)
         best = max((row for row in rows if row["name"] in names), key=lambda row: row["speed"], default=None)
@@ -88,7 +109,7 @@ def run(job: Job, *, quiet: bool = False) -> dict[str, Any]:
         found["test"] = _test(shop, chosen)
         _write(shop, found)
     if best is None:
-        raise refusal(found)
+        raise refusal(found, own)
     return found
 
 
@@ -126,11 +147,15 @@ def open_shop(job: Job) -> Shop:
     return replace(shop, speed=units.fitting(job.speed, shop.work.max_length))
 
 
-def refusal(found: dict[str, Any]) -> UserError:
-    """What is said where no candidate passes."""
+def refusal(found: dict[str, Any], own: Sequence[str]) -> UserError:
+    """What is said where no candidate passes.
+
+    Args:
+        found: as :func:`run` returns it.
+        own: names of what was tried for the target itself.
+    """
     where = f"--target {found['target']}"
-    ignored = ("fp32", found["nearest"])
-    tried = [row for row in found["rows"] if row["name"] not in ignored and row["why_not"]]
+    tried = [row for row in found["rows"] if row["name"] in own]
     if not tried:
         why = found["left_out"][0]["why"] if found["left_out"] else "there is nothing to try"
         return UserError(f"none of its forms can be made here: {why}", where=where, fix="choose another")

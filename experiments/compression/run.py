@@ -1,0 +1,216 @@
+"""Every method of compression on fine-tuned models, several seeds: size, latency, score; resumable.
+
+    python experiments/compression/run.py --subject MODEL TASK --subject MODEL TASK ... --out WORK
+
+MODEL is the folder of a fine-tuned model, TASK that of its labelled data.  Nothing is chosen here: every
+method runs at the settings below, with every seed if it learns, and each model is scored on test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from table import write
+
+from wellread import api, files
+from wellread.bench.infer_options import InferOptions
+from wellread.compress import gate, pareto, units
+from wellread.compress.binarise import accounting
+from wellread.compress.distil import job as distilling
+from wellread.compress.distil.settings import DistilSettings
+from wellread.compress.subject import open_subject
+from wellread.compress.targets import Candidate, missing
+from wellread.compress.units import FP32, Shop
+from wellread.errors import UserError
+from wellread.models import build
+from wellread.pipeline import cores
+from wellread.progress import say
+from wellread.settings import FinetuneSettings, ModelSettings
+from wellread.tasks.read import read_task
+
+HALF_FFN = {"ffn": 0.5}
+
+
+def bits(name: str, *, learns: bool = False, **settings: Any) -> Candidate:
+    more = {key: settings.pop(key) for key in ("high",) if key in settings}
+    aware = {"aware": True} if learns else {}
+    return Candidate(name, "quantise", {"quantise": settings, **more, **aware}, learns=learns)
+
+
+EVERY = (
+    *(
+        Candidate(name, "engine", {"format": name})
+        for name in ("onnx", "onnx-int8", "openvino", "openvino-int8")
+    ),
+    bits("int8-weights", method="int8"),
+    bits("nf4", method="nf4"),
+    bits("fp4", method="fp4"),
+    bits("4bit", bits=4),
+    bits("4bit+aware", bits=4, learns=True),
+    bits("2-3bit+aware", bits=2, high=3, activation_bits=8, learns=True),
+    bits("2-4bit+aware", bits=2, high=4, activation_bits=8, learns=True),
+    Candidate("dual-binary", "dual", learns=True),
+    Candidate("binary", "binary", learns=True),
+    Candidate("pruned-ffn50", "structured", HALF_FFN, learns=True),
+    Candidate("pruned-layer", "structured", {"layers": 1}, learns=True),
+    Candidate("sparse75", "magnitude", {"level": 0.75}, learns=True),
+    Candidate(
+        "pruned-ffn50+openvino-int8",
+        "engine",
+        {"format": "openvino-int8", "after": {"method": "structured", "settings": HALF_FFN}},
+        learns=True,
+    ),
+    Candidate("early-exit", "early_exit", {"drop": 0.5}, learns=True),
+)
+
+
+def main() -> None:
+    given = arguments()
+    api.use_threads(given.train_threads)
+    found = []
+    for number, (model, place) in enumerate(given.subject):
+        task = read_task(place)
+        settings = FinetuneSettings(recipe="stable", **limits(given))
+        folder = given.out / f"{number}-{task.name}"
+        (folder / "units").mkdir(parents=True, exist_ok=True)
+        shop = Shop(open_subject(model, task, settings), folder, (0,), speed(given))
+        shop = replace(shop, speed=units.fitting(shop.speed, shop.work.max_length))
+        rows = [measured(shop, FP32, [None])]
+        rows += [row for one in EVERY if one.name in given.methods and (row := of(shop, one, given))]
+        if given.student is not None:
+            rows.append(distilled(shop, place, given))
+        found.append(
+            {"model": str(model), "task": task.name, "kind": task.kind, "metric": task.metric, "rows": rows}
+        )
+        facts = {"seeds": given.seeds, "machine": f"{api.processor()}, {cores()} core(s)"}
+        write(given.results, found, facts | {"threads": given.threads, "steps": given.steps})
+
+
+def arguments() -> argparse.Namespace:
+    names = [one.name for one in EVERY]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--subject", nargs=2, type=Path, action="append", required=True, metavar=("MODEL", "TASK")
+    )
+    parser.add_argument("--out", type=Path, required=True, help="where the models are kept")
+    parser.add_argument("--results", type=Path, default=Path("docs/results"), help="for table and JSON")
+    parser.add_argument("--methods", nargs="+", default=names, choices=names)
+    parser.add_argument("--student", type=Path, help="pre-trained checkpoint for Pre-trained Distillation")
+    parser.add_argument("--text", nargs="*", default=(), help="unlabelled texts for it, as `wellread distil`")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="most optimiser steps of a training (smoke tests)")
+    parser.add_argument("--rounds", type=int, default=30, help="counted pairs of short calls")
+    parser.add_argument("--batches", nargs="+", type=int, default=(1, 32))
+    parser.add_argument("--lengths", nargs="+", type=int, default=(32, 128, 512))
+    parser.add_argument("--threads", type=int, default=1, help="while speed is measured")
+    parser.add_argument("--train-threads", type=int, help="default all cores")
+    return parser.parse_args()
+
+
+def limits(given: argparse.Namespace) -> dict[str, Any]:
+    return {"max_steps": given.steps, "min_steps": given.steps} if given.steps else {}
+
+
+def speed(given: argparse.Namespace) -> InferOptions:
+    return InferOptions(
+        threads=(given.threads,),
+        rounds=given.rounds,
+        batches=tuple(given.batches),
+        lengths=tuple(given.lengths),
+        quiet=True,
+    )
+
+
+def of(shop: Shop, candidate: Candidate, given: argparse.Namespace) -> dict[str, Any] | None:
+    """A method with every seed; None where it cannot be."""
+    say(f"{shop.subject.task.name}: {candidate.name}")
+    absent = missing(candidate)
+    if absent:
+        say(f"  left out: not installed: {', '.join(absent)}")
+        return None
+    seeds = range(given.seeds if candidate.learns else 1)
+    try:
+        for seed in seeds:
+            one = replace(candidate, name=f"{candidate.name}-{seed}", learns=True)
+            units.make(replace(shop, seeds=(seed,)), one)
+    except UserError as error:
+        say(f"  left out: {error.what}")
+        return None
+    return measured(shop, candidate.name, list(seeds))
+
+
+def measured(shop: Shop, name: str, seeds: list[int | None]) -> dict[str, Any]:
+    """Scores on test of all seeds; size and latency of the first."""
+    places = [FP32 if seed is None else f"{name}-{seed}" for seed in seeds]
+    records = units.latency(shop, places[0])
+    row = scored(shop, [shop.model(place) for place in places])
+    row |= {"name": name, "latency": pareto.timings([one for one in records if one["name"] == places[0]])}
+    row["speed"] = pareto.speed([one for one in records if one["name"] == places[0]])
+    if name == "binary":
+        row["flops_ratio"] = counted(shop)
+    return row
+
+
+def scored(shop: Shop, models: list[Path]) -> dict[str, Any]:
+    task = shop.subject.task
+    before = gate.answers(shop.open(shop.subject.folder), task, "test")
+    judged = [gate.judge(task, "test", before, gate.answers(shop.open(one), task, "test")) for one in models]
+    scores = [one["score"] for one in judged]
+    return {
+        "bytes": units.weight_bytes(models[0]),
+        "scores": scores,
+        "score": statistics.fmean(scores),
+        "std": statistics.stdev(scores) if len(scores) > 1 else None,
+        "drop": statistics.fmean(one["drop"] for one in judged),
+        "agreement": statistics.fmean(one["agreement"] for one in judged),
+        "interval": judged[0]["drop_interval"],
+    }
+
+
+def counted(shop: Shop) -> float | None:
+    """FLOPs of the model over those of its binary form, as BiBERT counts; for the BERT layout."""
+    config: Any = build.load_config(shop.subject.folder)
+    if config.model_type != "bert":
+        return None
+    shape = ModelSettings(
+        layout="bert",
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=config.num_attention_heads,
+        ffn=config.intermediate_size,
+        max_length=config.max_position_embeddings,
+    )
+    count = accounting.bert(shape, config.vocab_size, min(128, config.max_position_embeddings))
+    return count.real_flops / count.binary_flops
+
+
+def distilled(shop: Shop, task: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Pre-trained Distillation: the row of the students of all seeds."""
+    job = distilling.prepare(
+        shop.subject.folder,
+        given.student,
+        str(task),
+        given.text,
+        shop.folder / "distil",
+        settings=DistilSettings(),
+        training=FinetuneSettings(recipe="stable", seeds=tuple(range(given.seeds)), **limits(given)),
+        threads=given.train_threads or cores(),
+    )
+    distilling.run(job, quiet=True)
+    places = [job.out / "units" / str(seed) / "model" for seed in range(given.seeds)]
+    row = scored(shop, places)
+    found = files.read_json(job.out / "result.json")
+    return row | {
+        "name": "distilled",
+        "parameters": found["student"]["parameters"],
+        "speed": None,
+        "latency": [],
+    }
+
+
+if __name__ == "__main__":
+    main()

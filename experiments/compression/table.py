@@ -1,0 +1,72 @@
+"""The results as Markdown and JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wellread import files
+
+PUBLISHED = """\
+| paper | published | ours |
+|---|---|---|
+| Q-BERT (1909.05840), 2/3 bit, BERT-base | parameters 13x smaller, at most 2.3 points lost | {qbert} |
+| BiBERT (2203.06390), BERT-base | 31.2x smaller, 56.3x fewer FLOPs; GLUE 83.9 to 63.2 | {bibert} |
+| Pre-trained Distillation (1908.08962) | distilled > fine-tuned > distilled from random | {distilled} |
+"""
+
+
+def write(folder: Path, found: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """Write compression.md and compression.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "compression.json", {**facts, "subjects": found})
+    parts = ["# Compression", ""]
+    parts += [
+        f"Scores on test, times 100, over {facts['seeds']} seeds where a method learns; lost against the "
+        "model itself; size of weights and graphs; speed against plain transformers in fp32, the geometric "
+        f"mean over batches and lengths, {facts['threads']} thread(s) of {facts['machine']}.",
+    ]
+    if facts["steps"]:
+        parts += ["", f"**A smoke test: trainings of {facts['steps']} steps. The numbers mean nothing.**"]
+    for subject in found:
+        parts += ["", *of_subject(subject)]
+    parts += ["", "## Published ratios beside ours", "", published(found).rstrip()]
+    files.write_bytes(folder / "compression.md", ("\n".join(parts) + "\n").encode())
+
+
+def of_subject(subject: dict[str, Any]) -> list[str]:
+    rows, base = subject["rows"], subject["rows"][0]
+    shapes = [(one["batch"], one["length"]) for one in base["latency"]]
+    heads = ["method", subject["metric"], "lost", "same decision", "MB", "smaller", "speed"]
+    heads += [f"{batch} x {length}, ms p50 / p95" for batch, length in shapes]
+    lines = [f"## {subject['task']} ({subject['kind']})", ""]
+    lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in rows:
+        spread = f" ± {row['std']:.2f}" if row["std"] is not None else ""
+        cells = [row["name"], f"{row['score']:.2f}{spread}", f"{row['drop']:.2f}", f"{row['agreement']:.1%}"]
+        cells += [f"{row['bytes'] / 1e6:.2f}", f"{base['bytes'] / row['bytes']:.1f}x"]
+        cells.append("" if row["speed"] is None else f"{row['speed']:.2f}x")
+        cells += [f"{one['p50_ms']:.2f} / {one['p95_ms']:.2f}" for one in row["latency"]] or [""] * len(
+            shapes
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def published(found: list[dict[str, Any]]) -> str:
+    return PUBLISHED.format(
+        qbert=ours(found, "2-3bit+aware"),
+        bibert=ours(found, "binary"),
+        distilled=ours(found, "distilled") + "; order: docs/methods/pretrained-distillation.md",
+    )
+
+
+def ours(found: list[dict[str, Any]], name: str) -> str:
+    told = []
+    for subject in found:
+        for row in subject["rows"]:
+            if row["name"] == name:
+                ratio = subject["rows"][0]["bytes"] / row["bytes"]
+                flops = f", {row['flops_ratio']:.1f}x fewer FLOPs" if row.get("flops_ratio") else ""
+                told.append(f"{subject['task']}: {ratio:.1f}x smaller{flops}, {row['drop']:.2f} lost")
+    return "; ".join(told) or "not run"
