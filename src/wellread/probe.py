@@ -249,13 +249,13 @@ def pretraining(
         UserError: the text or the list of terms does not do for masking as the recipe wants it.
     """
     from wellread.objectives.units import lists, pmi
-    from wellread.pretrain import loop, validation
+    from wellread.pretrain import continual, loop, validation
     from wellread.schedules.phases import phases
     from wellread.tokens import store, tokenizer
 
     # A checkpoint to start from changes nothing in the time of a step.
     # A teacher's tokenizer is not the sample's; what its forward pass takes is not counted.
-    changes = {"teacher": None}
+    changes = {"teacher": None, "continual": None}
     model, settings = (
         recipe.model_for(variant).model_copy(update={"start": None}),
         recipe.pretrain_for(variant).model_copy(update=changes),
@@ -278,7 +278,9 @@ def pretraining(
         for number, stage in enumerate(stages)
     ]
     passes = sum(stage.share / probe.per_epoch for stage, probe in zip(stages, probes, strict=True))
-    tokens = settings.tokens or round((settings.epochs or 1.0) / passes)
+    tokens = settings.tokens or round(
+        (settings.epochs or 1.0) / passes * continual.share(recipe.pretrain_for(variant))
+    )
     steps = max(1, round(sum(tokens * stage.share / stage.batch_tokens for stage in stages)))
     total, reduced, flops = 0.0, False, {"dense": 0.0, "accounted": 0.0}
     for stage, probe in zip(stages, probes, strict=True):

@@ -46,6 +46,10 @@ class Recipe(Settings):
         "processes. Results depend on it in the last bits.",
     )
     corpus: CorpusSettings = Field(description="Raw text.")
+    texts: dict[Name, CorpusSettings] = Field(
+        default_factory=dict,
+        description="Other texts by name, which [pretrain.continual] refers to; keys as in [corpus].",
+    )
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings, description="Tokenizer.")
     model: ModelSettings = Field(default_factory=ModelSettings, description="Architecture.")
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings, description="Pre-training.")
@@ -140,6 +144,7 @@ class Recipe(Settings):
                     "leave it out, or choose the layout of an encoder"
                 )
             _check_stages(model, pretrain)
+            _check_continual(model, pretrain, self.texts)
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(
                     f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "
@@ -169,6 +174,25 @@ def _check_stages(model: ModelSettings, pretrain: PretrainSettings) -> None:
     if pretrain.submodels and not 0 < pretrain.submodels < model.layers:
         raise ValueError(
             f"pretrain.submodels ({pretrain.submodels}) must be less than model.layers ({model.layers})"
+        )
+
+
+def _check_continual(model: ModelSettings, pretrain: PretrainSettings, texts: dict[str, Any]) -> None:
+    wanted = pretrain.continual
+    if wanted is None:
+        return
+    for key, name in (("general", wanted.general), ("reference", wanted.reference)):
+        if name is not None and name not in texts:
+            raise ValueError(
+                f"pretrain.continual.{key}: there is no text {name!r}: add [texts.{name}] with its sources"
+            )
+    if wanted.max_rise is not None and model.start is None:
+        raise ValueError(
+            "pretrain.continual.max_rise is measured from a checkpoint: set model.start, or leave it out"
+        )
+    if wanted.general is not None and not texts[wanted.general].validation:
+        raise ValueError(
+            f"texts.{wanted.general}.validation must be above 0: pretrain.continual.general is validated on"
         )
 
 

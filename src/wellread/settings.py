@@ -289,6 +289,41 @@ class TeacherSettings(Settings):
     temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Softens both distributions.")
 
 
+class ContinualSettings(Settings):
+    """Going on from a checkpoint on a field's text without the stability gap."""
+
+    subset: Rate = Field(
+        1.0,
+        description="Share of the training tokens that is kept, in whole documents; `epochs` counts passes "
+        "over these.",
+    )
+    reference: str | None = Field(
+        None,
+        description="Name of a trusted text in [texts]: the subset is then what a trigram model of it finds "
+        "likeliest; default drawn at random.",
+    )
+    general: str | None = Field(
+        None,
+        description="Name of a text in [texts] like that of the first pre-training: its held-out part is "
+        "validated on beside the field's.",
+    )
+    replay: Fraction = Field(0.0, description="Share of the tokens read that come from `general`.")
+    max_rise: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Stop where the loss on `general` has risen by more nats than this above the start "
+        "checkpoint's; the last checkpoint within the bound is kept.",
+    )
+
+    @model_validator(mode="after")
+    def _texts(self) -> ContinualSettings:
+        if self.reference is not None and self.subset == 1:
+            raise ValueError("`reference` ranks documents for a subset: set subset below 1, or leave it out")
+        if self.general is None and (self.replay or self.max_rise):
+            key = "replay" if self.replay else "max_rise"
+            raise ValueError(f"{key} needs `general`, the name of a text in [texts]")
+        return self
+
+
 class PretrainSettings(Settings):
     """Objective, optimiser and schedule of pre-training."""
 
@@ -299,6 +334,8 @@ class PretrainSettings(Settings):
         "batches",
         "submodels",
         "submodel_share",
+        "teacher",
+        "continual",
     )
 
     objective: Literal["mlm", "clm"] | None = Field(
@@ -371,6 +408,9 @@ class PretrainSettings(Settings):
     )
     sparsity: SparsitySettings = Field(default_factory=SparsitySettings, description="Sparse pre-training.")
     teacher: TeacherSettings | None = Field(None, description="Distillation of a masked language model.")
+    continual: ContinualSettings | None = Field(
+        None, description="Going on from a checkpoint: subset, replay, a bound on forgetting."
+    )
 
     @model_validator(mode="after")
     def _length(self) -> PretrainSettings:
@@ -389,9 +429,16 @@ class PretrainSettings(Settings):
                 raise ValueError(f"the shares in {key} must sum to 1, not {total:g}")
         if self.batches and self.batches[-1][0] != self.batch_tokens:
             raise ValueError(f"the last of batches must be batch_tokens ({self.batch_tokens})")
+        if self.continual and (self.lengths or self.batches):
+            raise ValueError("continual does not go with stages of lengths or batches: choose one")
         if self.submodels and self.sparsity.dynamic != "none":
             raise ValueError("submodels leave layers out, dynamic sparsity wants them all: choose one")
         return self
+
+    def no_part(self) -> dict[str, Any]:
+        """What changes no bit of a finished run, to be excluded from a dump that tells it by."""
+        found: dict[str, Any] = {"checkpoint_seconds": True, "recompute": True} | self.idle()
+        return found if "continual" in found else found | {"continual": {"max_rise"}}
 
     @property
     def mask_rate(self) -> float:
