@@ -285,8 +285,9 @@ def _pretrain(context: Context, variant: str) -> Stage:
     else:
         start = known.folder_of(model.start, context.base, "model.start") if model.start else None
     terms = lexicon_path(settings, context.base)
-    located = with_teacher(with_lexicon(settings, terms), context.base)
-    teacher = Path(located.teacher.path) if located.teacher else None
+    teaching = recipe.teacher_variant(variant)
+    located = with_teacher(with_lexicon(settings, terms), context.base, context.run)
+    teacher = Path(located.teacher.path) if located.teacher and not teaching else None
 
     def build(folder: Path) -> None:
         from wellread.pretrain import processes
@@ -311,7 +312,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
             "pretrain": settings.model_dump(mode="json", exclude=settings.no_part()),
             "seed": recipe.seed,
         },
-        inputs=("tokenizer", "tokens", *((f"pretrain/{before}",) if before else ())),
+        inputs=("tokenizer", "tokens", *sorted({f"pretrain/{name}" for name in (before, teaching) if name})),
         files=(
             *(_checkpoint_files(start) if start and not before else ()),
             *(_checkpoint_files(teacher) if teacher else ()),
@@ -351,15 +352,19 @@ def with_lexicon(settings: PretrainSettings, path: Path | None) -> PretrainSetti
     return settings.model_copy(update={"masking": masking})
 
 
-def with_teacher(settings: PretrainSettings, base: Path) -> PretrainSettings:
-    """[pretrain] with its teacher's path as a folder.
+def with_teacher(settings: PretrainSettings, base: Path, run: Path) -> PretrainSettings:
+    """[pretrain] with its teacher's path as a folder, below the run where it is a variant.
 
     Raises:
         UserError: a known model is not here, or a variable is not set.
     """
     if settings.teacher is None:
         return settings
-    folder = known.folder_of(settings.teacher.path, base, "pretrain.teacher.path")
+    path = settings.teacher.path
+    if path.startswith("variants."):
+        folder = stage_folder(run, f"pretrain/{path.removeprefix('variants.')}") / "model"
+    else:
+        folder = known.folder_of(path, base, "pretrain.teacher.path")
     located = settings.teacher.model_copy(update={"path": str(folder)})
     return settings.model_copy(update={"teacher": located})
 

@@ -87,6 +87,12 @@ class Recipe(Settings):
         start = self.model_for(variant).start or ""
         return start.removeprefix("variants.") if start.startswith("variants.") else None
 
+    def teacher_variant(self, variant: str) -> str | None:
+        """The variant that teaches a variant (``teacher.path = "variants.NAME"``), or None."""
+        teacher = self.pretrain_for(variant).teacher
+        path = teacher.path if teacher else ""
+        return path.removeprefix("variants.") if path.startswith("variants.") else None
+
     def forebears(self, variant: str) -> list[str]:
         """The variants that have to be trained before one, the nearest first.
 
@@ -94,14 +100,22 @@ class Recipe(Settings):
             ValueError: one does not exist, or they start from each other.
         """
         found: list[str] = []
-        before = self.forebear(variant)
-        while before is not None:
-            if before not in self.variant_names():
-                raise ValueError(f"model.start: there is no variant {before!r}")
-            if before in (variant, *found):
-                raise ValueError(f"model.start: variant {before!r} would start from itself")
-            found.append(before)
-            before = self.forebear(before)
+        waiting = [variant]
+        while waiting:
+            name = waiting.pop(0)
+            named = (
+                ("model.start", self.forebear(name)),
+                ("pretrain.teacher.path", self.teacher_variant(name)),
+            )
+            for key, before in named:
+                if before is None or before in found:
+                    continue
+                if before not in self.variant_names():
+                    raise ValueError(f"{key}: there is no variant {before!r}")
+                found.append(before)
+                waiting.append(before)
+        if variant in found:
+            raise ValueError(f"model.start, pretrain.teacher.path: variant {variant!r} would need itself")
         return found
 
     def pretrain_for(self, variant: str) -> PretrainSettings:

@@ -275,18 +275,33 @@ class MaskingSettings(Settings):
 
 
 class TeacherSettings(Settings):
-    """A masked language model whose predictions are learnt beside the words."""
+    """A language model whose predictions are learnt beside the words, throughout or at first only (SALT)."""
 
     path: str = Field(
-        description="Folder of the teacher, a masked language model with this run's tokenizer, or a known "
-        "model."
+        description="Folder of the teacher, a model of the same kind (masked or causal) with this run's "
+        'tokenizer, a known model, or another variant of the recipe ("variants.NAME").'
     )
-    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5,
         description="Share of the teacher's distributions in the loss; the words themselves get the rest.",
     )
     top: Positive = Field(16, description="The teacher's likeliest tokens at each position that are learnt.")
     temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Softens both distributions.")
+    soften: Literal["both", "teacher"] = Field(
+        "both", description="Whose distributions the temperature softens (SALT: below 1, the teacher's)."
+    )
+    share: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Share of the steps, from the first on, that have the teacher; the rest is plain."
+    )
+    ramp: bool = Field(False, description="Let the weight fall to zero over that share.")
+    keep: Rate = Field(
+        1.0,
+        description="Steps with the teacher read only this share of the text: what the teacher scores as "
+        "hard but learnable.",
+    )
+    keep_top: Positive = Field(
+        10, description="`keep`: a token is learnable if it is among so many of the teacher's likeliest."
+    )
 
 
 class ContinualSettings(Settings):
@@ -407,7 +422,7 @@ class PretrainSettings(Settings):
         None, description="Steps between validations; default 10 in a run."
     )
     sparsity: SparsitySettings = Field(default_factory=SparsitySettings, description="Sparse pre-training.")
-    teacher: TeacherSettings | None = Field(None, description="Distillation of a masked language model.")
+    teacher: TeacherSettings | None = Field(None, description="Distillation of a language model; SALT.")
     continual: ContinualSettings | None = Field(
         None, description="Going on from a checkpoint: subset, replay, a bound on forgetting."
     )
@@ -431,6 +446,10 @@ class PretrainSettings(Settings):
             raise ValueError(f"the last of batches must be batch_tokens ({self.batch_tokens})")
         if self.continual and (self.lengths or self.batches):
             raise ValueError("continual does not go with stages of lengths or batches: choose one")
+        if self.teacher and self.teacher.keep < 1 and (self.continual or self.lengths or self.batches):
+            raise ValueError(
+                "teacher.keep chooses the text, and so do continual, lengths and batches: choose one of them"
+            )
         if self.submodels and self.sparsity.dynamic != "none":
             raise ValueError("submodels leave layers out, dynamic sparsity wants them all: choose one")
         return self

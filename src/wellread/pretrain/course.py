@@ -51,6 +51,7 @@ class Course:
     """The legs of a run, in order."""
 
     legs: tuple[Leg, ...]
+    spent: float = 0.0  # FLOPs of choosing what is read
 
     @property
     def steps(self) -> int:

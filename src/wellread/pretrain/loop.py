@@ -24,10 +24,12 @@ from wellread import allocator, files, rng
 from wellread.errors import ArtefactError, UserError
 from wellread.finetune.stability import averaging
 from wellread.models import build, packed, positions
+from wellread.objectives import distillation
+from wellread.objectives.distillation import Teacher
 from wellread.objectives.prediction import head_loss, score
 from wellread.objectives.units import lists
 from wellread.objectives.units.lists import NONE, Lists
-from wellread.pretrain import auxiliary, average, checkpoint, continual, guard, shares
+from wellread.pretrain import auxiliary, average, checkpoint, continual, guard, shares, taught
 from wellread.pretrain.auxiliary import Auxiliary, Seen
 from wellread.pretrain.course import Course, lay
 from wellread.pretrain.logs import Logs
@@ -68,7 +70,8 @@ class Done:
     Attributes:
         step: optimiser steps.
         tokens: training tokens read.
-        dense_flops, accounted_flops: without and with the sparsity counted.
+        dense_flops, accounted_flops: without and with the sparsity counted; with the teacher's.
+        teacher_flops: of the teacher's forward passes.
         seconds: spent in steps, not in validation or saving.
         validation_loss: of the last validation, in nats per predicted token; None before the first.
         general_start: the first loss on the general text, where there is one.
@@ -79,6 +82,7 @@ class Done:
     tokens: int = 0
     dense_flops: float = 0.0
     accounted_flops: float = 0.0
+    teacher_flops: float = 0.0
     seconds: float = 0.0
     validation_loss: float | None = None
     general_start: float | None = None
@@ -92,6 +96,7 @@ class Trainer:
     model: PreTrainedModel
     optimizer: Optimizer
     objective: Objective
+    teacher: Teacher | None
     auxiliaries: tuple[Auxiliary, ...]
     model_settings: ModelSettings
     settings: PretrainSettings
@@ -183,10 +188,14 @@ def make_trainer(
     auxiliaries = auxiliary.make(model_settings, settings, tokenizer, tokens, seed)
     auxiliary.attach(model, auxiliaries)
     model.to(device)  # type: ignore[arg-type]
+    teacher = None
+    if settings.teacher and settings.teacher.weight and settings.teacher.share:
+        teacher = distillation.open_teacher(settings.teacher, tokenizer, model_settings.causal)
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
-        objective=make_objective(model_settings, settings, tokenizer, seed, masked),
+        objective=make_objective(model_settings, settings, tokenizer, seed, masked, teacher),
+        teacher=teacher,
         auxiliaries=auxiliaries,
         model_settings=model_settings,
         settings=settings,
@@ -246,10 +255,14 @@ def take_step(
     costs = partial(step_flops, vocab=vocab, lengths=lengths, predictions=count, level=level)
     dense, accounted = submodels.flops(costs, trainer.model_settings, layers, settings.submodels)
     passes = 1.0 + sum(one.passes for one in trainer.auxiliaries)
+    lesson = 0.0
+    if trainer.teacher:
+        lesson = trainer.teacher.flops(lengths, count, done.step / trainer.steps)
     done.step += 1
     done.tokens += sum(lengths)
-    done.dense_flops += dense * passes
-    done.accounted_flops += accounted * passes
+    done.teacher_flops += lesson
+    done.dense_flops += dense * passes + lesson
+    done.accounted_flops += accounted * passes + lesson
     done.seconds += time.perf_counter() - began
     return {
         "step": done.step,
@@ -259,6 +272,7 @@ def take_step(
         "learning_rate": factor * settings.learning_rate,
         "gradient_norm": norm,
         **({"auxiliary": besides} if besides else {}),
+        **({"teacher_flops": done.teacher_flops} if trainer.teacher else {}),
     }
 
 
@@ -313,6 +327,14 @@ def _open(
     length = model_settings.max_length
     if settings.continual:
         train = continual.lay(tokens, settings, length, tokenizer, seed, scratch)
+    elif settings.teacher and settings.teacher.keep < 1:
+        teacher = distillation.open_teacher(settings.teacher, tokenizer, model_settings.causal)
+        ask = make_objective(model_settings, settings, tokenizer, seed, teacher=teacher)
+        store = Store.open(tokens / "train")
+        shape = (length, special)
+        train = taught.lay(
+            store, settings, shape, seed, scratch, teacher, lambda batch: ask(batch, None, 0.0)
+        )
     else:
         stages = phases(settings, length)
         train = lay(Store.open(tokens / "train"), settings, stages, special, seed, scratch)
@@ -336,7 +358,8 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
         Logs(folder if main else None, LOGS, offsets) as logs,
         Progress(label, data.train.tokens, "tokens", done=done.tokens, quiet=quiet) as progress,
     ):
-        if done.step == 0:
+        if done.step == 0 and done.validation_loss is None:
+            done.teacher_flops = done.dense_flops = done.accounted_flops = data.train.spent
             _validate(trainer, data, done, logs, checkpoints)
             if main and _bound(settings):
                 _save(trainer, done, logs, checkpoints)
@@ -484,6 +507,7 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
             "pattern": settings.sparsity.pattern,
             **moved,
             "flops": {"dense": done.dense_flops, "accounted": done.accounted_flops},
+            **({"teacher_flops": done.teacher_flops} if settings.teacher else {}),
             "loss": done.validation_loss,
             "max_length": model_settings.max_length,
             "mask_rate": None if model_settings.causal else settings.mask_rate,
