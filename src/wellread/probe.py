@@ -73,7 +73,7 @@ def sample(settings: CorpusSettings, paths: list[Path], scratch: Path) -> Sample
         with contextlib.nullcontext() if whole else contextlib.suppress(DataError):
             for raw in detect.read(piece, path.name, settings.text_field, settings.id_field):
                 found.read += 1
-                document = clean(raw)
+                document = clean(raw, settings.keep_layout)
                 if not reason_to_drop(document, settings):
                     found.documents.append(document)
         found.seconds += time.perf_counter() - began

@@ -140,6 +140,15 @@ class Recipe(Settings):
         return merge(settings, self.tasks[task].finetune, f"tasks.{task}.finetune")
 
     @model_validator(mode="after")
+    def _laid_out(self) -> Recipe:
+        if self.corpus.keep_layout and self.tokenizer.path is None and self.tokenizer.kind == "wordpiece":
+            raise ValueError(
+                'corpus.keep_layout: WordPiece drops spaces and line ends: set tokenizer.kind = "bpe", or leave '
+                "keep_layout out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         names = [*self.variant_names(), *(one.name for one in self.checkpoints), "random"]
         twice = {name for name in names if names.count(name) > 1}

@@ -57,6 +57,10 @@ class CorpusSettings(Settings):
         description="When a document's id or text stands in the dev or test set of a task: stop, or leave it "
         "out. Documents behind derived tasks are always left out.",
     )
+    keep_layout: bool = Field(
+        False,
+        description="Text with code: keep line ends, indentation and blank lines (byte-level BPE tokenizers).",
+    )
     text_field: str = Field("text", description="Column or key of the text in JSONL, CSV, TSV and Parquet.")
     id_field: str = Field(
         "id", description="Column or key of the document id; made from file and row if absent."
