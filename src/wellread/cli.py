@@ -306,13 +306,15 @@ def augment(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")], as_json: Json = False
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
+    as_json: Json = False,
+    price: Annotated[float | None, typer.Option(help="Of an hour of the machine, to count money.")] = None,
 ) -> None:
-    """Put the scores of several runs side by side."""
+    """Put the scores of several runs side by side, and what their pre-training took."""
     from wellread.api import open_run
     from wellread.report import compare as comparing
 
-    table = comparing.compare([open_run(folder).folder for folder in runs])
+    table = comparing.compare([open_run(folder).folder for folder in runs], price)
     print(json.dumps(table, indent=1) if as_json else comparing.to_text(table))
 
 

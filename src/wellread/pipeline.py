@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wellread import known_models as known
-from wellread.errors import DataError
+from wellread.errors import DataError, UserError
 from wellread.evaluate.rivals import ON_ENCODER, ON_VECTORS
 from wellread.recipe import Recipe, resolve
 from wellread.settings import MESH, ModelSettings, PretrainSettings, TokenizerSettings
@@ -23,6 +23,7 @@ KINDS = (
     "corpus",
     "tasks",
     "selection",
+    "texts",
     "tokenizer",
     "tokens",
     "pretrain",
@@ -62,7 +63,8 @@ def stages(context: Context, until: str | None = None) -> list[Stage]:
     """
     found: list[Stage] = [_corpus(context)]
     tasks = [_task(context, name) for name in context.recipe.tasks]
-    found += [*tasks, _selection(context), _tokenizer(context), _tokens(context)]
+    texts = [_other_text(context, name) for name in context.recipe.texts]
+    found += [*tasks, _selection(context), *texts, _tokenizer(context), _tokens(context)]
     names = sorted(context.recipe.variant_names(), key=lambda name: len(context.recipe.forebears(name)))
     found += [_pretrain(context, variant) for variant in names]
     found += (tuned := list(_finetunes(context)))
@@ -133,13 +135,71 @@ def _selection(context: Context) -> Stage:
     )
 
 
-def selected_texts(context: Context, split: str) -> Iterator[tuple[str, str]]:
-    """(id, text) of the documents chosen for ``split`` ("train" or "valid"), in corpus order."""
+def _other_text(context: Context, name: str) -> Stage:
+    """A text of [texts]: prepared like the corpus, without what is tested, a share of it held out."""
+    from wellread.corpus.leakage import select
+    from wellread.corpus.prepare import prepare
+
+    recipe = context.recipe
+    settings = recipe.texts[name]
+
+    def build(folder: Path) -> None:
+        prepare(settings, context.base, folder, quiet=context.quiet)
+        select(
+            folder / "documents.jsonl.zst",
+            {task: context.folder(f"tasks/{task}") for task in recipe.tasks},
+            folder,
+            validation=settings.validation,
+            on_overlap=settings.on_overlap,
+            allow_overlap=context.allow_overlap,
+            seed=recipe.seed,
+        )
+
+    return Stage(
+        name=f"texts/{name}",
+        build=build,
+        settings={
+            "text": settings.model_dump(mode="json"),
+            "allow_overlap": context.allow_overlap,
+            "seed": recipe.seed,
+        },
+        inputs=tuple(f"tasks/{task}" for task in recipe.tasks),
+        files=text_files(recipe, context.base, name),
+        code=("corpus", "rng"),
+    )
+
+
+def text_files(recipe: Recipe, base: Path, name: str) -> tuple[Path, ...]:
+    """The files of a text of [texts].
+
+    Raises:
+        UserError: one is missing; names the key.
+    """
+    from wellread.corpus.prepare import source_files
+
+    try:
+        return tuple(source_files(recipe.texts[name], base))
+    except UserError as error:
+        where = str(error.where).replace("corpus.", f"texts.{name}.", 1)
+        raise type(error)(error.what, where=where, fix=error.fix) from None
+
+
+def selected_texts(
+    context: Context, split: str, corpus: str = "corpus", selection: str = "selection"
+) -> Iterator[tuple[str, str]]:
+    """(id, text) of the documents chosen for ``split`` ("train" or "valid"), in corpus order.
+
+    Args:
+        context: the run.
+        split: which.
+        corpus: stage that holds the documents.
+        selection: stage that chose them.
+    """
     from wellread.corpus import documents
 
-    ids = (context.folder("selection") / f"{split}_ids.txt").read_text("utf-8").splitlines()
+    ids = (context.folder(selection) / f"{split}_ids.txt").read_text("utf-8").splitlines()
     wanted = set(ids)
-    for document in documents.read(context.folder("corpus") / "documents.jsonl.zst"):
+    for document in documents.read(context.folder(corpus) / "documents.jsonl.zst"):
         if document.id in wanted:
             yield document.id, document.text
 
@@ -192,22 +252,26 @@ def _tokens(context: Context) -> Stage:
     def build(folder: Path) -> None:
         from wellread.tokens import store
 
-        for split in ("train", "valid"):
-            total = sum(1 for _ in (context.folder("selection") / f"{split}_ids.txt").open())
-            store.build(
-                selected_texts(context, split),
-                context.folder("tokenizer"),
-                folder / split,
-                processes=context.recipe.threads or cores(),
-                total=total,
-                quiet=context.quiet,
-            )
+        places = [("corpus", "selection", folder)]
+        places += [(text, text, folder / text) for text in others]
+        for corpus, selection, place in places:
+            for split in ("train", "valid"):
+                total = sum(1 for _ in (context.folder(selection) / f"{split}_ids.txt").open())
+                store.build(
+                    selected_texts(context, split, corpus, selection),
+                    context.folder("tokenizer"),
+                    place / split,
+                    processes=context.recipe.threads or cores(),
+                    total=total,
+                    quiet=context.quiet,
+                )
 
+    others = tuple(f"texts/{name}" for name in context.recipe.texts)
     return Stage(
         name="tokens",
         build=build,
         settings={},
-        inputs=("corpus", "selection", "tokenizer"),
+        inputs=("corpus", "selection", "tokenizer", *others),
         code=("tokens/store",),
     )
 
@@ -221,8 +285,9 @@ def _pretrain(context: Context, variant: str) -> Stage:
     else:
         start = known.folder_of(model.start, context.base, "model.start") if model.start else None
     terms = lexicon_path(settings, context.base)
-    located = with_teacher(with_lexicon(settings, terms), context.base)
-    teacher = Path(located.teacher.path) if located.teacher else None
+    teaching = recipe.teacher_variant(variant)
+    located = with_teacher(with_lexicon(settings, terms), context.base, context.run)
+    teacher = Path(located.teacher.path) if located.teacher and not teaching else None
 
     def build(folder: Path) -> None:
         from wellread.pretrain import processes
@@ -249,15 +314,13 @@ def _pretrain(context: Context, variant: str) -> Stage:
         build=build,
         settings={
             "model": model.model_dump(mode="json"),
-            "pretrain": settings.model_dump(
-                mode="json", exclude={"checkpoint_seconds": True, "recompute": True} | settings.idle()
-            ),
+            "pretrain": settings.model_dump(mode="json", exclude=settings.no_part()),
             "seed": recipe.seed,
         },
         inputs=(
             *("tokenizer", "tokens"),
             *(("corpus",) if settings.categories else ()),
-            *((f"pretrain/{before}",) if before else ()),
+            *sorted({f"pretrain/{name}" for name in (before, teaching) if name}),
         ),
         files=(
             *(_checkpoint_files(start) if start and not before else ()),
@@ -267,6 +330,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
         code=(
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
             *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
+            *(("tokens/mixture", "tokens/trigrams") if settings.continual else ()),
             *(("finetune/stability/averaging",) if settings.ema_decay else ()),
             *(("corpus/documents",) if settings.categories else ()),
         ),
@@ -298,15 +362,19 @@ def with_lexicon(settings: PretrainSettings, path: Path | None) -> PretrainSetti
     return settings.model_copy(update={"masking": masking})
 
 
-def with_teacher(settings: PretrainSettings, base: Path) -> PretrainSettings:
-    """[pretrain] with its teacher's path as a folder.
+def with_teacher(settings: PretrainSettings, base: Path, run: Path) -> PretrainSettings:
+    """[pretrain] with its teacher's path as a folder, below the run where it is a variant.
 
     Raises:
         UserError: a known model is not here, or a variable is not set.
     """
     if settings.teacher is None:
         return settings
-    folder = known.folder_of(settings.teacher.path, base, "pretrain.teacher.path")
+    path = settings.teacher.path
+    if path.startswith("variants."):
+        folder = stage_folder(run, f"pretrain/{path.removeprefix('variants.')}") / "model"
+    else:
+        folder = known.folder_of(path, base, "pretrain.teacher.path")
     located = settings.teacher.model_copy(update={"path": str(folder)})
     return settings.model_copy(update={"teacher": located})
 

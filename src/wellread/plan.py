@@ -11,7 +11,7 @@ from typing import Any
 
 from wellread import pipeline, probe, recipe, stages
 from wellread.api import find_recipe, use_threads
-from wellread.errors import DataError, UserError
+from wellread.errors import ArtefactError, DataError, UserError
 from wellread.evaluate.rivals import ON_ENCODER
 from wellread.recipe import Recipe
 from wellread.settings import ModelSettings
@@ -50,6 +50,7 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         sampled = _sample(settings, path.parent, scratch, findings)
         _check_models(settings, path.parent, findings)
         _check_lengths(settings, path.parent, findings)
+        _check_texts(settings, path.parent, findings)
         text = _text(settings, sampled, scratch, path.parent, findings) if sampled else None
         trainings = {}
         if sampled and text:
@@ -138,7 +139,6 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
     from wellread import known_models as known
     from wellread.models import build
     from wellread.models.grow.shapes import Shape, keeps_function
-    from wellread.pipeline import with_teacher
     from wellread.pretrain.parts import check_shape
 
     named = {f"checkpoints.{one.name}.start": one.start for one in settings.checkpoints}
@@ -153,9 +153,7 @@ def _check_models(settings: Recipe, base: Path, findings: Findings) -> None:
         model = settings.model_for(variant)
         try:
             before = settings.forebear(variant)
-            located = with_teacher(settings.pretrain_for(variant), base)
-            if located.teacher:
-                build.load_config(located.teacher.path)
+            _check_teacher(settings, variant, base)
             if before:
                 small = Shape.wanted(settings.model_for(before))
             elif model.start:
@@ -181,6 +179,45 @@ def _check_categories(settings: Recipe, sampled: probe.Sample, findings: Finding
             if of is not None:
                 read = categories.reader(of)
                 categories.label([read(document) for document in sampled.documents], of, scale)
+        except UserError as error:
+            findings.add(error)
+
+
+def _check_teacher(settings: Recipe, variant: str, base: Path) -> None:
+    """Whether a variant's teacher is here, is asked what it can answer, and reads the run's tokens.
+
+    Raises:
+        UserError: it does not; names the key.
+    """
+    from wellread.models import build
+    from wellread.objectives import distillation
+    from wellread.tokens import tokenizer
+
+    teacher, model = settings.pretrain_for(variant).teacher, settings.model_for(variant)
+    if teacher is None:
+        return
+    other = settings.teacher_variant(variant)
+    if other:
+        distillation.check_shape(settings.model_for(other), model.causal, model.max_length)
+        return
+    folder = Path(pipeline.with_teacher(settings.pretrain_for(variant), base, base).teacher.path)  # type: ignore[union-attr]
+    distillation.check_shape(distillation.shape_of(build.load_config(folder)), model.causal, model.max_length)
+    own = pipeline.tokenizer_settings(settings, base)
+    if own.path is None or own.add_words:
+        raise ArtefactError(
+            "the run makes a tokenizer of its own, the teacher has another",
+            where=distillation.KEY,
+            fix="set tokenizer.path to the teacher's folder without add_words, or let a variant of the "
+            'recipe teach (path = "variants.NAME")',
+        )
+    distillation.check_tokenizer(folder, tokenizer.load(own.path))
+
+
+def _check_texts(settings: Recipe, base: Path, findings: Findings) -> None:
+    """Whether the files of [texts] are here."""
+    for name in settings.texts:
+        try:
+            pipeline.text_files(settings, base, name)
         except UserError as error:
             findings.add(error)
 

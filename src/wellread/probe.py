@@ -73,7 +73,7 @@ def sample(settings: CorpusSettings, paths: list[Path], scratch: Path) -> Sample
         with contextlib.nullcontext() if whole else contextlib.suppress(DataError):
             for raw in detect.read(piece, path.name, settings.text_field, settings.id_field):
                 found.read += 1
-                document = clean(raw)
+                document = clean(raw, settings.keep_layout)
                 if not reason_to_drop(document, settings):
                     found.documents.append(document)
         found.seconds += time.perf_counter() - began
@@ -249,13 +249,13 @@ def pretraining(
         UserError: the text or the list of terms does not do for masking as the recipe wants it.
     """
     from wellread.objectives.units import lists, pmi
-    from wellread.pretrain import auxiliary, loop, validation
+    from wellread.pretrain import auxiliary, continual, loop, validation
     from wellread.schedules.phases import phases
     from wellread.tokens import store, tokenizer
 
     # A checkpoint to start from changes nothing in the time of a step.
     # A teacher's tokenizer is not the sample's; what its forward pass takes is not counted.
-    changes = {"teacher": None}
+    changes = {"teacher": None, "continual": None}
     model, settings = (
         recipe.model_for(variant).model_copy(update={"start": None}),
         recipe.pretrain_for(variant).model_copy(update=changes),
@@ -278,7 +278,9 @@ def pretraining(
         for number, stage in enumerate(stages)
     ]
     passes = sum(stage.share / probe.per_epoch for stage, probe in zip(stages, probes, strict=True))
-    tokens = settings.tokens if settings.tokens is not None else round((settings.epochs or 1.0) / passes)
+    pass_share = continual.share(recipe.pretrain_for(variant))
+    whole = round((settings.epochs or 1.0) / passes * pass_share)
+    tokens = settings.tokens if settings.tokens is not None else whole
     steps = max(1, round(sum(tokens * stage.share / stage.batch_tokens for stage in stages)))
     total, reduced, flops = 0.0, False, {"dense": 0.0, "accounted": 0.0}
     for stage, probe in zip(stages, probes, strict=True):

@@ -46,6 +46,10 @@ class Recipe(Settings):
         "processes. Results depend on it in the last bits.",
     )
     corpus: CorpusSettings = Field(description="Raw text.")
+    texts: dict[Name, CorpusSettings] = Field(
+        default_factory=dict,
+        description="Other texts by name, which [pretrain.continual] refers to; keys as in [corpus].",
+    )
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings, description="Tokenizer.")
     model: ModelSettings = Field(default_factory=ModelSettings, description="Architecture.")
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings, description="Pre-training.")
@@ -83,6 +87,12 @@ class Recipe(Settings):
         start = self.model_for(variant).start or ""
         return start.removeprefix("variants.") if start.startswith("variants.") else None
 
+    def teacher_variant(self, variant: str) -> str | None:
+        """The variant that teaches a variant (``teacher.path = "variants.NAME"``), or None."""
+        teacher = self.pretrain_for(variant).teacher
+        path = teacher.path if teacher else ""
+        return path.removeprefix("variants.") if path.startswith("variants.") else None
+
     def forebears(self, variant: str) -> list[str]:
         """The variants that have to be trained before one, the nearest first.
 
@@ -90,14 +100,22 @@ class Recipe(Settings):
             ValueError: one does not exist, or they start from each other.
         """
         found: list[str] = []
-        before = self.forebear(variant)
-        while before is not None:
-            if before not in self.variant_names():
-                raise ValueError(f"model.start: there is no variant {before!r}")
-            if before in (variant, *found):
-                raise ValueError(f"model.start: variant {before!r} would start from itself")
-            found.append(before)
-            before = self.forebear(before)
+        waiting = [variant]
+        while waiting:
+            name = waiting.pop(0)
+            named = (
+                ("model.start", self.forebear(name)),
+                ("pretrain.teacher.path", self.teacher_variant(name)),
+            )
+            for key, before in named:
+                if before is None or before in found:
+                    continue
+                if before not in self.variant_names():
+                    raise ValueError(f"{key}: there is no variant {before!r}")
+                found.append(before)
+                waiting.append(before)
+        if variant in found:
+            raise ValueError(f"model.start, pretrain.teacher.path: variant {variant!r} would need itself")
         return found
 
     def pretrain_for(self, variant: str) -> PretrainSettings:
@@ -122,6 +140,15 @@ class Recipe(Settings):
         return merge(settings, self.tasks[task].finetune, f"tasks.{task}.finetune")
 
     @model_validator(mode="after")
+    def _laid_out(self) -> Recipe:
+        if self.corpus.keep_layout and self.tokenizer.path is None and self.tokenizer.kind == "wordpiece":
+            raise ValueError(
+                'corpus.keep_layout: WordPiece drops spaces and line ends: set tokenizer.kind = "bpe", or leave '
+                "keep_layout out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         names = [*self.variant_names(), *(one.name for one in self.checkpoints), "random"]
         twice = {name for name in names if names.count(name) > 1}
@@ -143,6 +170,7 @@ class Recipe(Settings):
             _check_stages(model, pretrain)
             if pretrain.tokens == 0 and model.start is None:
                 raise ValueError("pretrain.tokens = 0 takes model.start as it is: give model.start")
+            _check_continual(model, pretrain, self.texts)
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(
                     f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "
@@ -185,6 +213,25 @@ def _check_stages(model: ModelSettings, pretrain: PretrainSettings) -> None:
     if pretrain.submodels and not 0 < pretrain.submodels < model.layers:
         raise ValueError(
             f"pretrain.submodels ({pretrain.submodels}) must be less than model.layers ({model.layers})"
+        )
+
+
+def _check_continual(model: ModelSettings, pretrain: PretrainSettings, texts: dict[str, Any]) -> None:
+    wanted = pretrain.continual
+    if wanted is None:
+        return
+    for key, name in (("general", wanted.general), ("reference", wanted.reference)):
+        if name is not None and name not in texts:
+            raise ValueError(
+                f"pretrain.continual.{key}: there is no text {name!r}: add [texts.{name}] with its sources"
+            )
+    if wanted.max_rise is not None and model.start is None:
+        raise ValueError(
+            "pretrain.continual.max_rise is measured from a checkpoint: set model.start, or leave it out"
+        )
+    if wanted.general is not None and not texts[wanted.general].validation:
+        raise ValueError(
+            f"texts.{wanted.general}.validation must be above 0: pretrain.continual.general is validated on"
         )
 
 

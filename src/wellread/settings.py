@@ -57,6 +57,10 @@ class CorpusSettings(Settings):
         description="When a document's id or text stands in the dev or test set of a task: stop, or leave it "
         "out. Documents behind derived tasks are always left out.",
     )
+    keep_layout: bool = Field(
+        False,
+        description="Text with code: keep line ends, indentation and blank lines (byte-level BPE tokenizers).",
+    )
     text_field: str = Field("text", description="Column or key of the text in JSONL, CSV, TSV and Parquet.")
     id_field: str = Field(
         "id", description="Column or key of the document id; made from file and row if absent."
@@ -288,18 +292,68 @@ Beside = Literal["contrastive", "categories", "replaced-tokens"]
 
 
 class TeacherSettings(Settings):
-    """A masked language model whose predictions are learnt beside the words."""
+    """A language model whose predictions are learnt beside the words, throughout or at first only (SALT)."""
 
     path: str = Field(
-        description="Folder of the teacher, a masked language model with this run's tokenizer, or a known "
-        "model."
+        description="Folder of the teacher, a model of the same kind (masked or causal) with this run's "
+        'tokenizer, a known model, or another variant of the recipe ("variants.NAME").'
     )
-    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5,
         description="Share of the teacher's distributions in the loss; the words themselves get the rest.",
     )
     top: Positive = Field(16, description="The teacher's likeliest tokens at each position that are learnt.")
     temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Softens both distributions.")
+    soften: Literal["both", "teacher"] = Field(
+        "both", description="Whose distributions the temperature softens (SALT: below 1, the teacher's)."
+    )
+    share: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Share of the steps, from the first on, that have the teacher; the rest is plain."
+    )
+    ramp: bool = Field(False, description="Let the weight fall to zero over that share.")
+    keep: Rate = Field(
+        1.0,
+        description="Steps with the teacher read only this share of the text: what the teacher scores as "
+        "hard but learnable.",
+    )
+    keep_top: Positive = Field(
+        10, description="`keep`: a token is learnable if it is among so many of the teacher's likeliest."
+    )
+
+
+class ContinualSettings(Settings):
+    """Going on from a checkpoint on a field's text without the stability gap."""
+
+    subset: Rate = Field(
+        1.0,
+        description="Share of the training tokens that is kept, in whole documents; `epochs` counts passes "
+        "over these.",
+    )
+    reference: str | None = Field(
+        None,
+        description="Name of a trusted text in [texts]: the subset is then what a trigram model of it finds "
+        "likeliest; default drawn at random.",
+    )
+    general: str | None = Field(
+        None,
+        description="Name of a text in [texts] like that of the first pre-training: its held-out part is "
+        "validated on beside the field's.",
+    )
+    replay: Fraction = Field(0.0, description="Share of the tokens read that come from `general`.")
+    max_rise: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Stop where the loss on `general` has risen by more nats than this above the start "
+        "checkpoint's; the last checkpoint within the bound is kept.",
+    )
+
+    @model_validator(mode="after")
+    def _texts(self) -> ContinualSettings:
+        if self.reference is not None and self.subset == 1:
+            raise ValueError("`reference` ranks documents for a subset: set subset below 1, or leave it out")
+        if self.general is None and (self.replay or self.max_rise):
+            key = "replay" if self.replay else "max_rise"
+            raise ValueError(f"{key} needs `general`, the name of a text in [texts]")
+        return self
 
 
 class PretrainSettings(Settings):
@@ -316,6 +370,7 @@ class PretrainSettings(Settings):
         "pairs",
         "besides",
         "categories",
+        "continual",
     )
 
     objective: Literal["mlm", "clm"] | None = Field(
@@ -399,7 +454,10 @@ class PretrainSettings(Settings):
         None, description="Steps between validations; default 10 in a run."
     )
     sparsity: SparsitySettings = Field(default_factory=SparsitySettings, description="Sparse pre-training.")
-    teacher: TeacherSettings | None = Field(None, description="Distillation of a masked language model.")
+    teacher: TeacherSettings | None = Field(None, description="Distillation of a language model; SALT.")
+    continual: ContinualSettings | None = Field(
+        None, description="Going on from a checkpoint: subset, replay, a bound on forgetting."
+    )
 
     @field_validator("besides", mode="before")
     @classmethod
@@ -446,9 +504,20 @@ class PretrainSettings(Settings):
                 raise ValueError(f"the shares in {key} must sum to 1, not {total:g}")
         if self.batches and self.batches[-1][0] != self.batch_tokens:
             raise ValueError(f"the last of batches must be batch_tokens ({self.batch_tokens})")
+        if self.continual and (self.lengths or self.batches):
+            raise ValueError("continual does not go with stages of lengths or batches: choose one")
+        if self.teacher and self.teacher.keep < 1 and (self.continual or self.lengths or self.batches):
+            raise ValueError(
+                "teacher.keep chooses the text, and so do continual, lengths and batches: choose one of them"
+            )
         if self.submodels and self.sparsity.dynamic != "none":
             raise ValueError("submodels leave layers out, dynamic sparsity wants them all: choose one")
         return self
+
+    def no_part(self) -> dict[str, Any]:
+        """What changes no bit of a finished run, to be excluded from a dump that tells it by."""
+        found: dict[str, Any] = {"checkpoint_seconds": True, "recompute": True} | self.idle()
+        return found if "continual" in found else found | {"continual": {"max_rise"}}
 
     @property
     def mask_rate(self) -> float:

@@ -146,3 +146,27 @@ def test_every_string_of_a_document_is_cleaned():
     )
     assert clean(cleaned) == cleaned
     assert from_json(to_json(cleaned).encode()) == cleaned
+
+
+CODE = "def f(x):\n\tif x:\n        return  x + 1\n\n\n    # why\n    return 0"
+
+
+def test_layout_stays_where_it_is_kept():
+    assert clean_text(CODE, keep_layout=True) == CODE
+    assert clean_text("\n\n" + CODE.replace("\n", " \t\r\n") + "  \n", keep_layout=True) == CODE
+    assert clean_text("a\u200b  b\x00", keep_layout=True) == "a  b"  # the rest is cleaned as ever
+    assert clean_text("    indented", keep_layout=True) == "    indented"
+    assert clean_text(CODE) != CODE
+
+
+def test_code_comes_back_from_the_tokens(tmp_path):
+    from wellread.settings import TokenizerSettings
+    from wellread.tokens import store, tokenizer
+
+    settings = TokenizerSettings(kind="bpe", vocab_size=300, min_frequency=1)
+    tokenizer.train([CODE] * 3, settings, tmp_path / "t", causal=True, max_length=64, quiet=True)
+    store.build([("a", CODE)], tmp_path / "t", tmp_path / "s", processes=1, quiet=True)
+    opened = store.Store.open(tmp_path / "s")
+    loaded = tokenizer.load(tmp_path / "t")
+    ids = opened.tokens(0, opened.n_tokens)
+    assert loaded.decode(ids, clean_up_tokenization_spaces=False) == CODE

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from test_objectives_prediction import VOCAB, asked, gradients, tiny
 
-from wellread.errors import ArtefactError, RecipeError
+from wellread.errors import ArtefactError
 from wellread.models import build, packed
 from wellread.models.heads import lm_logits
 from wellread.objectives import distillation, prediction
@@ -100,5 +100,5 @@ def test_a_teacher_that_does_not_fit_is_refused(saved, tmp_path):
         distillation.open_teacher(TeacherSettings(path=str(folder)), tokenizers.load(tmp_path))
     decoder = shape.model_copy(update={"layout": "llama"})
     taught = PretrainSettings(teacher=TeacherSettings(path=str(folder)))
-    with pytest.raises(RecipeError, match="masked"):
+    with pytest.raises(ArtefactError, match="different things"):
         make_objective(decoder, taught, tokenizer, 0)

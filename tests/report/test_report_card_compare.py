@@ -154,3 +154,16 @@ def test_runs_of_the_same_name_are_told_apart(run, tmp_path):
     shutil.copytree(run, copy)
     first, second = compare.compare([run, copy])["runs"]
     assert first != second and second == "again/quick"
+
+
+def test_compared_runs_are_told_with_what_they_took(run, better):
+    """Tokens, steps and batch agree; money is the price of the hours."""
+    table = compare.compare([run, better], price=3.6)
+    facts = gather(run)
+    for bill, variant in zip(table["costs"][table["runs"][0]], facts.variants, strict=True):
+        assert bill["model"] == variant.name
+        assert bill["steps"] * bill["batch_tokens"] == pytest.approx(bill["tokens"])
+        assert bill["tokens"] == variant.facts["tokens"]
+        assert bill["money"] == pytest.approx(variant.timing[-1]["seconds"] / 1000)
+    assert "per parameter" in compare.to_text(table)
+    assert all(bill["money"] is None for bill in compare.compare([run, better])["costs"][table["runs"][0]])

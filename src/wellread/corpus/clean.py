@@ -22,6 +22,7 @@ _LINE_END = re.compile("[\r\x0b\x0c\u2028\u2029]")
 _SPACE = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _SPACES = re.compile(" {2,}")
 _SPACE_AT_LINE_END = re.compile("\n | \n ?")
+_SPACES_BEFORE_END = re.compile("[ \t]+(?=\n)")
 _BLANK_LINES = re.compile("\n{3,}")
 
 # Windows-1252 as bytes; the five bytes that it leaves out stand for themselves, as in most decoders.
@@ -40,22 +41,27 @@ _MOJIBAKE = re.compile(
 )
 
 
-def clean_text(text: str) -> str:
+def clean_text(text: str, keep_layout: bool = False) -> str:
     r"""Put a text into the one form in which it is stored and trained on.
 
     NFC; line ends as ``\n`` with at most one blank line; runs of spaces, tabs and non-breaking spaces as
     one space; control and invisible characters removed; lone surrogates as U+FFFD; UTF-8 that was read as
     Windows-1252, or Windows-1252 as Latin-1, repaired.  A clean text stays as it is.
+
+    Args:
+        text: as read.
+        keep_layout: leave spaces, tabs and blank lines as they are, but for those around the text and at line
+            ends: they are part of code.
     """
-    if text.isascii() and text.isprintable() and "  " not in text:
+    if text.isascii() and text.isprintable() and "  " not in text and not keep_layout:
         return text.strip(" ")
     # A pass can bring together what an earlier step of it would have changed.
-    while (cleaner := _pass(text)) != text:
+    while (cleaner := _pass(text, keep_layout)) != text:
         text = cleaner
     return text
 
 
-def clean(document: Document) -> Document:
+def clean(document: Document, keep_layout: bool = False) -> Document:
     """The document with every string cleaned; empty sections are dropped, title and headings are one line."""
     return replace(
         document,
@@ -64,7 +70,7 @@ def clean(document: Document) -> Document:
         sections=tuple(
             Section(_line(section.heading), section.label, text)
             for section in document.sections
-            if (text := clean_text(section.text))
+            if (text := clean_text(section.text, keep_layout))
         ),
         source=_line(document.source),
         language=_line(document.language),
@@ -81,13 +87,15 @@ def clean(document: Document) -> Document:
     )
 
 
-def _pass(text: str) -> str:
+def _pass(text: str, keep_layout: bool) -> str:
     text = _SURROGATE.sub("\ufffd", text)
     text = _MOJIBAKE.sub(_repaired, text)
     text = _WINDOWS.sub(lambda match: _CHARACTERS[ord(match[0])], text)
     text = _LINE_END.sub("\n", text.replace("\r\n", "\n"))
     text = _JOINER.sub("", _INVISIBLE.sub("", _CONTROL.sub("", text)))
     text = unicodedata.normalize("NFC", text)
+    if keep_layout:
+        return _SPACES_BEFORE_END.sub("", text).strip("\n").rstrip()
     text = _SPACES.sub(" ", _SPACE.sub(" ", text))
     text = _SPACE_AT_LINE_END.sub("\n", text)
     return _BLANK_LINES.sub("\n\n", text).strip("\n ")

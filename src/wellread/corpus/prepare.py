@@ -144,7 +144,7 @@ def _cleaned(
         for raw in detect.read(path, name, settings.text_field, settings.id_field):
             read[name] += 1
             progress.advance(1, name)
-            document = clean(raw)
+            document = clean(raw, settings.keep_layout)
             reason = reason_to_drop(document, settings)
             if reason:
                 dropped[reason] += 1

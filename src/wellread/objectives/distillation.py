@@ -1,13 +1,13 @@
-"""A teacher in masked language modelling: its distribution over the likeliest tokens where words are hidden.
+"""A teacher in language modelling: its distribution over the likeliest tokens where a token is predicted.
 
 Hinton et al. (arXiv 1503.02531), as a stage of pre-training.  The teacher reads exactly what the student
-reads, so both must cut text into the same tokens.
+reads, so both must cut text into the same tokens.  When it is listened to: :mod:`wellread.objectives.salt`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +16,130 @@ from transformers import PreTrainedTokenizerBase
 
 from wellread.errors import ArtefactError
 from wellread.models import build, packed
+from wellread.models.grow.shapes import Shape
 from wellread.models.heads import lm_logits
+from wellread.objectives import salt
 from wellread.objectives.prediction import Prediction, Soft
-from wellread.settings import TeacherSettings
+from wellread.settings import ModelSettings, TeacherSettings
+from wellread.sparsity.flops import step_flops
 from wellread.tokens import tokenizer as tokenizers
 
 ROWS = 512  # positions whose logits over the vocabulary stand at a time
+KEY = "pretrain.teacher.path"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """An open teacher, on the GPU where there is one.
+
+    Attributes:
+        model: in evaluation mode with packed attention.
+        settings: how it is learnt from.
+        shape: its architecture.
+    """
+
+    model: Any
+    settings: TeacherSettings
+    shape: ModelSettings
+
+    def __call__(self, prediction: Prediction, progress: float = 0.0) -> Prediction:
+        """The prediction with what the teacher says; as it is once the teacher is not listened to."""
+        weight = salt.weight(self.settings, progress)
+        if not weight:
+            return prediction
+        soft = soft_targets(self.model, prediction, self.settings)
+        return replace(prediction, soft=replace(soft, weight=weight))
+
+    def flops(self, lengths: Sequence[int], predictions: int, progress: float = 0.0) -> float:
+        """Of its forward pass over some sequences; 0 once it is not listened to."""
+        if not salt.weight(self.settings, progress):
+            return 0.0
+        return self.forward_flops(lengths, predictions)
+
+    def forward_flops(self, lengths: Sequence[int], predictions: int) -> float:
+        """Of a forward pass, a third of a training step."""
+        return step_flops(self.shape, self.model.config.vocab_size, lengths, predictions, 0.0)[0] / 3
 
 
 def open_teacher(
-    settings: TeacherSettings, tokenizer: PreTrainedTokenizerBase
-) -> Callable[[Prediction], Prediction]:
-    """A function that adds what the teacher says to a prediction; it runs on the GPU where there is one.
+    settings: TeacherSettings, tokenizer: PreTrainedTokenizerBase, causal: bool = False
+) -> Teacher:
+    """Load a teacher.
 
     Args:
         settings: which teacher, and how it is learnt from.
         tokenizer: of the student.
+        causal: whether the student is a decoder.
 
     Raises:
-        ArtefactError: the teacher cannot be loaded, or has another tokenizer.
+        ArtefactError: the teacher cannot be loaded, is of another kind, or has another tokenizer.
     """
     folder = Path(settings.path)
-    model = build.load(folder, "mlm")
+    check_tokenizer(folder, tokenizer)
+    shape = shape_of(build.load_config(folder))
+    check_shape(shape, causal, 0)
+    model = build.load(folder, "clm" if causal else "mlm")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    packed.enable(model).eval().to(device)  # type: ignore[arg-type]
+    return Teacher(model, settings, shape)
+
+
+def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Whether a teacher reads the student's tokens.
+
+    Raises:
+        ArtefactError: it has another tokenizer.
+    """
     if tokenizers.load(folder).get_vocab() != tokenizer.get_vocab():
         raise ArtefactError(
             "the teacher was trained with another tokenizer",
-            where="pretrain.teacher.path",
+            where=KEY,
             fix="set tokenizer.path to the teacher's folder, or choose another teacher",
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    packed.enable(model).eval().to(device)  # type: ignore[arg-type]
-    return lambda prediction: replace(prediction, soft=soft_targets(model, prediction, settings))
+
+
+def check_shape(shape: ModelSettings, causal: bool, max_length: int) -> None:
+    """Whether a teacher can answer what a student is asked.
+
+    Args:
+        shape: the teacher's.
+        causal: whether the student is a decoder.
+        max_length: the student's.
+
+    Raises:
+        ArtefactError: one is a decoder and the other is not, or the teacher reads shorter sequences.
+    """
+    if shape.causal != causal:
+        kinds = ("an encoder", "a decoder")
+        raise ArtefactError(
+            f"the teacher ({shape.layout}) is {kinds[shape.causal]}, the student {kinds[causal]}: they are "
+            "asked different things",
+            where=KEY,
+            fix="choose a teacher of the student's kind, or another model.layout",
+        )
+    if shape.max_length < max_length:
+        raise ArtefactError(
+            f"the teacher reads {shape.max_length} tokens at most",
+            where=KEY,
+            fix=f"set model.max_length to {shape.max_length} or less, or choose another teacher",
+        )
+
+
+def shape_of(config: Any) -> ModelSettings:
+    """A checkpoint's architecture as settings."""
+    found = Shape.of(config)
+    return ModelSettings.model_validate(
+        {
+            "layout": found.layout,
+            "layers": found.layers,
+            "hidden": found.hidden,
+            "heads": found.heads,
+            "ffn": found.inner,
+            "max_length": found.max_length,
+            "local_attention": getattr(config, "local_attention", 128),
+            "global_every": getattr(config, "global_attn_every_n_layers", 3),
+        }
+    )
 
 
 @torch.no_grad()
@@ -54,7 +147,7 @@ def soft_targets(model: Any, prediction: Prediction, settings: TeacherSettings) 
     """The teacher's likeliest tokens at the predicted positions, their probabilities made to add up to 1.
 
     Args:
-        model: a masked language model in evaluation mode with packed attention.
+        model: a language model in evaluation mode with packed attention.
         prediction: what is read, and M positions.
         settings: how many tokens, and the temperature.
 
@@ -70,4 +163,5 @@ def soft_targets(model: Any, prediction: Prediction, settings: TeacherSettings) 
     ids = torch.cat([one.indices for one in found]).cpu()
     values = torch.cat([one.values for one in found]).cpu()
     probabilities = torch.softmax(values / settings.temperature, dim=-1)
-    return Soft(ids, probabilities, settings.weight, settings.temperature)
+    softened = settings.temperature if settings.soften == "both" else 1.0
+    return Soft(ids, probabilities, settings.weight, softened)

@@ -24,7 +24,13 @@ from wellread.progress import say
 KEPT = 2
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    kept: int | None = None,
+) -> None:
     """Commit a checkpoint and drop all but the last two.
 
     Args:
@@ -32,11 +38,12 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
         step: optimiser steps done.
         tensors: weights and optimiser state, by name; copied to the CPU.
         state: what else there is, as JSON values.
+        kept: a step whose checkpoint is not dropped either.
 
     Raises:
         UserError: the disk is full; the checkpoints before this one stay as they were.
     """
-    final = folder / f"step-{step:08d}"
+    final = _path(folder, step)
     try:
         with files.new_folder(final, step=step) as partial:
             save_tensors(partial / "state.safetensors", tensors)
@@ -50,7 +57,15 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
             fix="make room and run the same command again; it goes on from the checkpoint before",
         ) from None
     for old in _newest_first(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+        if kept is None or old != _path(folder, kept):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps."""
+    for path in _newest_first(folder):
+        if path > _path(folder, step):
+            shutil.rmtree(path)
 
 
 def load_newest(folder: Path, quiet: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -80,6 +95,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             if f"os error {number}" in str(error):
                 raise OSError(number, "No space left on device", str(path)) from None
         raise
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from wellread import rng
 from wellread.errors import RecipeError
 from wellread.schedules.phases import Phase
 from wellread.settings import PretrainSettings
+from wellread.tokens.mixture import Mixture
 from wellread.tokens.packing import Packing, plan
 from wellread.tokens.store import Store
 
@@ -29,7 +30,7 @@ class Leg:
     """Steps in a row that read from one packing.
 
     Attributes:
-        packing: of the whole text, or of an epoch's share of it.
+        packing: of the whole text, or of an epoch's share of it; or two texts mixed.
         phase: number of the stage.
         first: number of the first step, from 0.
         steps: how many.
@@ -37,7 +38,7 @@ class Leg:
         whole: whether the packing is of the whole text; it may then be read more than once.
     """
 
-    packing: Packing
+    packing: Packing | Mixture
     phase: int
     first: int
     steps: int
@@ -50,6 +51,7 @@ class Course:
     """The legs of a run, in order."""
 
     legs: tuple[Leg, ...]
+    spent: float = 0.0  # FLOPs of choosing what is read
 
     @property
     def steps(self) -> int:
@@ -65,7 +67,7 @@ class Course:
         """The leg in which a step (from 0) lies."""
         return self.legs[bisect_right([leg.first for leg in self.legs], step) - 1]
 
-    def at(self, step: int) -> tuple[Packing, int, int]:
+    def at(self, step: int) -> tuple[Packing | Mixture, int, int]:
         """The packing of a step, the step's number in it, and the epoch."""
         leg = self.leg(step)
         place = step - leg.first

@@ -7,6 +7,7 @@ share the work (parallel.py); rank 0 then writes for all.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -23,11 +24,12 @@ from wellread import allocator, files, rng
 from wellread.errors import ArtefactError, UserError
 from wellread.finetune.stability import averaging
 from wellread.models import build, packed, positions
-from wellread.objectives import categories
+from wellread.objectives import categories, distillation
+from wellread.objectives.distillation import Teacher
 from wellread.objectives.prediction import head_loss, score
 from wellread.objectives.units import lists
 from wellread.objectives.units.lists import NONE, Lists
-from wellread.pretrain import auxiliary, average, checkpoint, shares
+from wellread.pretrain import auxiliary, average, checkpoint, continual, guard, shares, taught
 from wellread.pretrain.auxiliary import Auxiliary, Seen
 from wellread.pretrain.course import Course, lay
 from wellread.pretrain.logs import Logs
@@ -68,17 +70,23 @@ class Done:
     Attributes:
         step: optimiser steps.
         tokens: training tokens read.
-        dense_flops, accounted_flops: without and with the sparsity counted.
+        dense_flops, accounted_flops: without and with the sparsity counted; with the teacher's.
+        teacher_flops: of the teacher's forward passes.
         seconds: spent in steps, not in validation or saving.
         validation_loss: of the last validation, in nats per predicted token; None before the first.
+        general_start: the first loss on the general text, where there is one.
+        good: the last step at which that loss was within the bound of its rise.
     """
 
     step: int = 0
     tokens: int = 0
     dense_flops: float = 0.0
     accounted_flops: float = 0.0
+    teacher_flops: float = 0.0
     seconds: float = 0.0
     validation_loss: float | None = None
+    general_start: float | None = None
+    good: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class Trainer:
     model: PreTrainedModel
     optimizer: Optimizer
     objective: Objective
+    teacher: Teacher | None
     auxiliaries: tuple[Auxiliary, ...]
     model_settings: ModelSettings
     settings: PretrainSettings
@@ -107,6 +116,7 @@ class Data:
 
     train: Course
     valid: HeldOut
+    general: HeldOut | None  # text like that of an earlier pre-training
 
 
 def pretrain(
@@ -180,10 +190,14 @@ def make_trainer(
     auxiliaries = auxiliary.make(model_settings, settings, tokenizer, tokens, seed, masked)
     auxiliary.attach(model, auxiliaries)
     model.to(device)  # type: ignore[arg-type]
+    teacher = None
+    if settings.teacher and settings.teacher.weight and settings.teacher.share:
+        teacher = distillation.open_teacher(settings.teacher, tokenizer, model_settings.causal)
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
-        objective=make_objective(model_settings, settings, tokenizer, seed, masked),
+        objective=make_objective(model_settings, settings, tokenizer, seed, masked, teacher),
+        teacher=teacher,
         auxiliaries=auxiliaries,
         model_settings=model_settings,
         settings=settings,
@@ -243,10 +257,14 @@ def take_step(
     costs = partial(step_flops, vocab=vocab, lengths=lengths, predictions=count, level=level)
     dense, accounted = submodels.flops(costs, trainer.model_settings, layers, settings.submodels)
     passes = 1.0 + sum(one.passes for one in trainer.auxiliaries)
+    lesson = 0.0
+    if trainer.teacher:
+        lesson = trainer.teacher.flops(lengths, count, done.step / trainer.steps)
     done.step += 1
     done.tokens += sum(lengths)
-    done.dense_flops += dense * passes
-    done.accounted_flops += accounted * passes
+    done.teacher_flops += lesson
+    done.dense_flops += dense * passes + lesson
+    done.accounted_flops += accounted * passes + lesson
     done.seconds += time.perf_counter() - began
     return {
         "step": done.step,
@@ -256,6 +274,7 @@ def take_step(
         "learning_rate": factor * settings.learning_rate,
         "gradient_norm": norm,
         **({"auxiliary": besides} if besides else {}),
+        **({"teacher_flops": done.teacher_flops} if trainer.teacher else {}),
     }
 
 
@@ -308,9 +327,21 @@ def _open(
 ) -> Data:
     special = tokenizer.num_special_tokens_to_add(pair=False)
     length = model_settings.max_length
-    stages = phases(settings, length)
-    train = lay(Store.open(tokens / "train"), settings, stages, special, seed, scratch)
-    return Data(train, held_out(Store.open(tokens / "valid"), length, settings.batch_tokens))
+    if settings.continual:
+        train = continual.lay(tokens, settings, length, tokenizer, seed, scratch)
+    elif settings.teacher and settings.teacher.keep < 1:
+        teacher = distillation.open_teacher(settings.teacher, tokenizer, model_settings.causal)
+        ask = make_objective(model_settings, settings, tokenizer, seed, teacher=teacher)
+        store = Store.open(tokens / "train")
+        shape = (length, special)
+        train = taught.lay(
+            store, settings, shape, seed, scratch, teacher, lambda batch: ask(batch, None, 0.0)
+        )
+    else:
+        stages = phases(settings, length)
+        train = lay(Store.open(tokens / "train"), settings, stages, special, seed, scratch)
+    valid = held_out(Store.open(tokens / "valid"), length, settings.batch_tokens)
+    return Data(train, valid, continual.general(tokens, settings, length))
 
 
 def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
@@ -329,8 +360,11 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
         Logs(folder if main else None, LOGS, offsets) as logs,
         Progress(label, data.train.tokens, "tokens", done=done.tokens, quiet=quiet) as progress,
     ):
-        if done.step == 0:
-            _validate(trainer, data, done, logs)
+        if done.step == 0 and done.validation_loss is None:
+            done.teacher_flops = done.dense_flops = done.accounted_flops = data.train.spent
+            _validate(trainer, data, done, logs, checkpoints)
+            if main and _bound(settings):
+                _save(trainer, done, logs, checkpoints)
         saved = time.monotonic()
         while done.step < steps:
             before = done.tokens
@@ -343,28 +377,73 @@ def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:
             if done.step % log_every == 0 or done.step == steps:
                 logs.write("log.jsonl", record)
                 logs.write("timing.jsonl", {"step": done.step, "seconds": done.seconds})
-            if done.step % validate_every == 0 or done.step == steps:
-                _validate(trainer, data, done, logs)
+            looked = done.step % validate_every == 0 or done.step == steps
+            if looked:
+                _validate(trainer, data, done, logs, checkpoints)
             valid = "" if done.validation_loss is None else f"  valid {done.validation_loss:.3f}"
             progress.advance(done.tokens - before, f"loss {record['loss']:.3f}{valid}")
-            due = time.monotonic() - saved >= settings.checkpoint_seconds
+            # A state within the bound of forgetting is kept, to be gone back to.
+            due = time.monotonic() - saved >= settings.checkpoint_seconds or (looked and _bound(settings))
             if main and due and done.step < steps:
-                tensors = model_tensors(trainer.model) | trainer.optimizer.state()
-                tensors |= dynamic.state(trainer.moving) | average.state(trainer.average, trainer.model)
-                state = {"done": asdict(done), "offsets": logs.offsets(), "run": _identity(trainer)}
-                checkpoint.save(checkpoints, done.step, tensors, state)
+                _save(trainer, done, logs, checkpoints)
                 saved = time.monotonic()
         logs.offsets()
     return done
 
 
-def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
-    """Score the held-out text under the one fixed mask and log it; nothing is logged where there is none."""
+def _save(trainer: Trainer, done: Done, logs: Logs, checkpoints: Path) -> None:
+    tensors = model_tensors(trainer.model) | trainer.optimizer.state()
+    tensors |= dynamic.state(trainer.moving) | average.state(trainer.average, trainer.model)
+    state = {"done": asdict(done), "offsets": logs.offsets(), "run": _identity(trainer)}
+    kept = done.good if _bound(trainer.settings) else None
+    checkpoint.save(checkpoints, done.step, tensors, state, kept)
+
+
+def _bound(settings: PretrainSettings) -> float | None:
+    """By how much the general loss may rise."""
+    return settings.continual.max_rise if settings.continual else None
+
+
+def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs, checkpoints: Path) -> None:
+    """Score the held-out texts under their fixed masks and log it; nothing is logged where there is none.
+
+    Raises:
+        UserError: the loss is not finite, or that on the general text rose beyond its bound.
+    """
+    found = _score(trainer, data.valid, done)
+    if not found:
+        return
+    done.validation_loss = found["loss"]
+    record: dict[str, Any] = {
+        "step": done.step,
+        "tokens": done.tokens,
+        "flops": done.accounted_flops,
+        **found,
+    }
+    general = _score(trainer, data.general, done) if data.general else {}
+    if general:
+        record["general"] = general
+        if done.general_start is None:
+            done.general_start = general["loss"]
+    bound = _bound(trainer.settings)
+    if general and bound is not None and done.general_start is not None:
+        try:
+            guard.check(general["loss"], done.general_start, bound, done.step, done.good)
+        except UserError:
+            if trainer.group.main:
+                checkpoint.drop_after(checkpoints, done.good)
+            raise
+        done.good = done.step
+    logs.write("validation.jsonl", record)
+
+
+def _score(trainer: Trainer, text: HeldOut, done: Done) -> dict[str, float]:
+    """Loss and accuracy on a held-out text under its one fixed mask; nothing where it has no token."""
     trainer.model.eval()
     group = trainer.group
     total, right, count = 0.0, 0.0, 0.0
     with averaging.applied(trainer.average):
-        for batch in data.valid.batches[group.rank :: group.size]:
+        for batch in text.batches[group.rank :: group.size]:
             prediction = trainer.objective(batch, None, 0.0)
             with autocast(trainer.settings, trainer.device):
                 part_total, part_right = score(trainer.model, prediction.to(trainer.device))
@@ -372,19 +451,12 @@ def _validate(trainer: Trainer, data: Data, done: Done, logs: Logs) -> None:
     trainer.model.train()
     total, right, count = group.sum(total, right, count)
     if not count:
-        return
+        return {}
     _check_finite(total, 0.0, done.step, trainer.settings)
-    done.validation_loss = total / count
-    record = {
-        "step": done.step,
-        "tokens": done.tokens,
-        "flops": done.accounted_flops,
-        "loss": done.validation_loss,
-        "accuracy": right / count,
-    }
+    found = {"loss": total / count, "accuracy": right / count}
     if trainer.model_settings.causal:
-        record["bits_per_byte"] = total / math.log(2) / data.valid.bytes
-    logs.write("validation.jsonl", record)
+        found["bits_per_byte"] = total / math.log(2) / text.bytes
+    return found
 
 
 def _resume(trainer: Trainer, checkpoints: Path, quiet: bool) -> tuple[Done, dict[str, int]]:
@@ -437,12 +509,22 @@ def _finish(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fo
             "pattern": settings.sparsity.pattern,
             **moved,
             "flops": {"dense": done.dense_flops, "accounted": done.accounted_flops},
+            **({"teacher_flops": done.teacher_flops} if settings.teacher else {}),
             "loss": done.validation_loss,
             "max_length": model_settings.max_length,
             "mask_rate": None if model_settings.causal else settings.mask_rate,
             **_origin(model_settings),
+            **_continued(settings, folder),
         },
     )
+
+
+def _continued(settings: PretrainSettings, folder: Path) -> dict[str, Any]:
+    """What continual pre-training gained and forgot."""
+    if settings.continual is None:
+        return {}
+    lines = (folder / "validation.jsonl").read_text("utf-8").splitlines()
+    return {"continual": guard.curves([json.loads(line) for line in lines])}
 
 
 def _origin(settings: ModelSettings) -> dict[str, Any]:
@@ -462,7 +544,7 @@ def _origin(settings: ModelSettings) -> dict[str, Any]:
 
 def _identity(trainer: Trainer) -> str:
     """A hash of all that decides the bits of a run; when checkpoints are made does not."""
-    unused: dict[str, Any] = {"checkpoint_seconds": True, "recompute": True} | trainer.settings.idle()
+    unused = trainer.settings.no_part()
     if trainer.settings.sparsity.dynamic == "none":
         unused["sparsity"] = {"dynamic", "update_every", "drop_fraction", "update_until"}
     return files.sha256_bytes(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from wellread import rng
-from wellread.errors import ArtefactError, RecipeError
+from wellread.errors import ArtefactError
 from wellread.models import build, packed, vocabulary
 from wellread.models.grow import grow
 from wellread.models.grow.shapes import Shape
@@ -69,19 +69,26 @@ def make_objective(
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     lists: Lists = NONE,
+    teacher: distillation.Teacher | None = None,
 ) -> Objective:
-    """The objective as a function of batch, epoch and progress; validation has one fixed mask.
+    """The objective as a function of batch, epoch and progress; validation has one fixed mask and no teacher.
 
     Raises:
         ArtefactError: a masked model's tokenizer has no mask token, or the teacher does not fit.
-        RecipeError: a teacher for a decoder.
     """
+    if teacher is None and settings.teacher:
+        teacher = distillation.open_teacher(settings.teacher, tokenizer, model_settings.causal)
+
+    def taught(prediction: Prediction, progress: float) -> Prediction:
+        return teacher(prediction, progress) if teacher else prediction
+
     if model_settings.causal:
-        if settings.teacher:
-            raise RecipeError(
-                "only masked language models are distilled", where="pretrain.teacher", fix="leave it out"
-            )
-        return lambda batch, *_: clm.predict(batch)
+
+        def causal(batch: PackedBatch, epoch: int | None, progress: float = 0.0) -> Prediction:
+            prediction = clm.predict(batch)
+            return prediction if epoch is None else taught(prediction, progress)
+
+        return causal
     mask_id = tokenizer.mask_token_id
     if mask_id is None:
         raise ArtefactError(
@@ -92,13 +99,11 @@ def make_objective(
 
     ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
     training = policy.make(settings.masking, lists, mask_id, ordinary, seed)
-    teacher = distillation.open_teacher(settings.teacher, tokenizer) if settings.teacher else None
 
     def masked(batch: PackedBatch, epoch: int | None, progress: float = 0.0) -> Prediction:
         if epoch is None:
             return mlm.predict(batch, masking.validation_positions(batch), mask_id)
-        prediction = training(batch, epoch, progress)
-        return teacher(prediction) if teacher else prediction
+        return taught(training(batch, epoch, progress), progress)
 
     return masked
 

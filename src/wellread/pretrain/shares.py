@@ -10,6 +10,7 @@ from wellread.settings import ModelSettings
 from wellread.sparsity.flops import training_flops
 from wellread.tokens.batch import PackedBatch
 from wellread.tokens.exchange import exchange
+from wellread.tokens.mixture import Mixture
 from wellread.tokens.packing import Packing
 
 
@@ -29,7 +30,7 @@ def costs(settings: ModelSettings, vocab: int, level: float, mask_rate: float) -
 
 
 def share(
-    packing: Packing, step: int, length_costs: np.ndarray, group: Group
+    packing: Packing | Mixture, step: int, length_costs: np.ndarray, group: Group
 ) -> tuple[PackedBatch, list[int]]:
     """What this process reads of a step, and the lengths of all the step's samples, in tokens.
 
@@ -42,7 +43,7 @@ def share(
     return packing.assemble(samples[shares[group.rank]]), lengths.tolist()
 
 
-def check(packing: Packing, group: Group) -> None:
+def check(packing: Packing | Mixture, group: Group) -> None:
     """Refuse a group in which some process would often have nothing to read.
 
     Raises:

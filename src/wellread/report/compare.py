@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from wellread.errors import UserError
-from wellread.report import numbers, results
+from wellread.report import accounting, numbers, results
 from wellread.report.gather import RunFacts, gather
 from wellread.report.results import Score
 
@@ -17,16 +17,20 @@ LEVEL = 0.95
 Key = tuple[str, int, str, str]  # task, labels, model, start
 
 
-def compare(runs: Sequence[Path]) -> dict[str, Any]:
+def compare(runs: Sequence[Path], price: float | None = None) -> dict[str, Any]:
     """The scores of several runs, row by row.
 
     A difference is to the first run, as the mean over the seeds that both have, with the 95% t interval over
     these pairs (none with fewer than two); pairs are made only where the test sets are the same file.
 
+    Args:
+        runs: their folders.
+        price: of an hour of the machine.
+
     Returns:
         {"runs": names, "rows": [{"task", "metric", "labels", "model", "start", "cells": [one per run: None or
         {"mean", "interval", "seeds", "failed"}], "differences": [one per run but the first: None or
-        {"mean", "interval", "pairs"}]}], "notes": sentences}.
+        {"mean", "interval", "pairs"}]}], "notes": sentences, "costs": {run: bills of accounting.account}}.
 
     Raises:
         UserError: fewer than two runs.
@@ -39,8 +43,9 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
     names = [_name(each, facts) for each in facts]
     notes = _notes(facts, names)
     keys = list(dict.fromkeys(key for scores in table for key in scores))
+    costs = {name: accounting.account(each, price) for name, each in zip(names, facts, strict=True)}
     body = [_row(key, facts, table) for key in sorted(keys, key=_place(keys))]
-    return {"runs": names, "rows": body, "notes": notes}
+    return {"runs": names, "rows": body, "notes": notes, "costs": costs}
 
 
 def rows(table: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -64,13 +69,8 @@ def rows(table: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def to_text(table: dict[str, Any]) -> str:
     """The table for a terminal, as plain text as wide as it needs to be."""
-    heads, body = rows(table)
-    widths = [max(len(row[place]) for row in [heads, *body]) for place in range(len(heads))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in [heads, *body]
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    bills = [row for run, costs in table["costs"].items() for row in accounting.rows(run, costs)]
+    lines = [*_laid_out(*rows(table)), "", *_laid_out(accounting.HEADS, bills)]
     notes = [
         "Scores: mean over seeds [95% interval over test examples] (seeds).",
         "Differences: mean over equal seeds [95% t interval] (pairs).",
@@ -78,6 +78,16 @@ def to_text(table: dict[str, Any]) -> str:
         *table["notes"],
     ]
     return "\n".join(line.rstrip() for line in [*lines, "", *notes])
+
+
+def _laid_out(heads: list[str], body: list[list[str]]) -> list[str]:
+    """Columns as wide as they need to be."""
+    widths = [max(len(row[place]) for row in [heads, *body]) for place in range(len(heads))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in [heads, *body]
+    ]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
 def _key(one: Score) -> Key:
