@@ -1,9 +1,9 @@
 """How deep the stability gap is, with and without each strategy, at equal tokens.
 
-    python experiments/continual/run.py --general general.txt --field field.jsonl --trusted trusted.txt --out runs
+    python experiments/continual/run.py --general general.txt --field field.jsonl --trusted trusted.txt
 
-A small model is pre-trained on the general text (or given with --start), then goes on in the field as six
-variants of one recipe.  The table is printed and written to OUT/continual.json.
+A small model is pre-trained on the general text, then goes on in the field as five variants of one recipe.
+The table is printed and written to continual.json in the run folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The stages of a recipe, in order: what each reads, what it depends on, which function does it.
 
-corpus -> tasks/* -> selection -> tokenizer -> tokens -> pretrain/*
+corpus -> tasks/* -> selection -> texts/* -> tokenizer -> tokens -> pretrain/*
        -> finetune/*/*, vectors, rivals/* -> evaluate -> report
 """
 

@@ -143,8 +143,8 @@ class Recipe(Settings):
     def _laid_out(self) -> Recipe:
         if self.corpus.keep_layout and self.tokenizer.path is None and self.tokenizer.kind == "wordpiece":
             raise ValueError(
-                'corpus.keep_layout: WordPiece drops spaces and line ends: set tokenizer.kind = "bpe", or leave '
-                "keep_layout out"
+                'corpus.keep_layout: WordPiece drops spaces and line ends: set tokenizer.kind = "bpe", or '
+                "leave keep_layout out"
             )
         return self
 

@@ -59,7 +59,7 @@ class CorpusSettings(Settings):
     )
     keep_layout: bool = Field(
         False,
-        description="Text with code: keep line ends, indentation and blank lines (byte-level BPE tokenizers).",
+        description="Text with code: keep line ends, indentation and blank lines (byte-level BPE only).",
     )
     text_field: str = Field("text", description="Column or key of the text in JSONL, CSV, TSV and Parquet.")
     id_field: str = Field(

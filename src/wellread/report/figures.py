@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -36,7 +36,9 @@ def loss_curves(facts: RunFacts) -> list[Figure]:
     variants = [variant for variant in facts.variants if variant.log or variant.validation]
     if not variants:
         return []
-    points = [row for variant in variants for row in (*variant.log, *variant.validation)]
+    points = [
+        row for variant in variants for row in (*variant.log, *variant.validation, *general_rows(variant))
+    ]
     most = max(row["tokens"] for row in points)
     settled = [row["loss"] for row in points if row["tokens"] >= START_CUT * most]
     low, high = min(row["loss"] for row in points), max(settled)
@@ -67,17 +69,24 @@ def _loss_series(facts: RunFacts, variants: list[Variant], axis: str, unit: floa
     looks = variant_styles(facts)
     series = []
     for variant in variants:
-        for name, rows, faint in (("training", variant.log, True), ("validation", variant.validation, False)):
+        general = general_rows(variant)
+        named = (("training", variant.log), ("validation", variant.validation), ("general text", general))
+        for name, rows in named:
+            faint = name == "training"
             places = [_place(row, axis, variant.timing) for row in rows]
             points = [(x / unit, row["loss"]) for x, row in zip(places, rows, strict=True) if x is not None]
             if points:
                 kept = charts.thin(points) if faint else points
-                series.append(
-                    Series(
-                        f"{variant.title}, {name}", looks[variant.title], kept, markers=not faint, faint=faint
-                    )
-                )
+                look = looks[variant.title]
+                if rows is general:
+                    look = replace(look, dash="2 3")
+                series.append(Series(f"{variant.title}, {name}", look, kept, markers=not faint, faint=faint))
     return sorted(series, key=lambda one: not one.faint)
+
+
+def general_rows(variant: Variant) -> list[Record]:
+    """The validations on a general text, where continual pre-training made some."""
+    return [row | {"loss": row["general"]["loss"]} for row in variant.validation if "general" in row]
 
 
 def _place(row: Record, axis: str, timing: list[Record]) -> float | None:
