@@ -186,7 +186,9 @@ def _slotted(
         if rule.distance is not None:
             seen &= (place[:, None] - place).abs() <= rule.distance
         output = scaled_dot_product_attention(
-            *(part.transpose(0, 1)[None] for part in (q, k, v)),
+            q.transpose(0, 1)[None],
+            k.transpose(0, 1)[None],
+            v.transpose(0, 1)[None],
             attn_mask=seen,
             dropout_p=rule.dropout,
             scale=rule.scale,
