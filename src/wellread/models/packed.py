@@ -168,11 +168,10 @@ def _slotted(
         seen = (number < len(q) - count) | (number[:, None] == number)
         if rule.distance is not None:
             seen &= (place[:, None] - place).abs() <= rule.distance
-        query, key, value = (part.transpose(0, 1)[None] for part in (q, k, v))
         output = scaled_dot_product_attention(
-            query,
-            key,
-            value,
+            q.transpose(0, 1)[None],
+            k.transpose(0, 1)[None],
+            v.transpose(0, 1)[None],
             attn_mask=seen,
             dropout_p=rule.dropout,
             scale=rule.scale,
