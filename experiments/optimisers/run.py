@@ -9,7 +9,6 @@ the validation text is then run with other seeds.  Tokens, batches and model are
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,9 +19,7 @@ import torch
 
 import wellread
 from wellread import files, recipe
-from wellread.errors import UserError
-from wellread.pretrain.loop import pretrain
-from wellread.progress import say
+from wellread.pretrain.trial import trial
 
 TUNING_SEED = 100
 ADAMW = tuple({"learning_rate": rate} for rate in (5e-4, 1e-3, 2e-3, 4e-3))
@@ -93,30 +90,11 @@ def tuned(study: Study, arm: str, rates: int) -> dict[str, Any] | None:
 def trained(study: Study, arm: str, settings: dict[str, Any], seed: int) -> dict[str, Any] | None:
     """Loss and seconds of a run, which is made unless it is there; None where it diverged."""
     key = files.sha256_bytes(files.canonical_json([settings, study.tokens, seed]))[:12]
-    folder = study.out / "runs" / f"{arm}-{key}"
-    failed = folder / "failed.json"
-    if failed.exists():
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
     budget = {"tokens": study.tokens, "epochs": None}
     wanted = recipe.merge(study.recipe.pretrain_for("main"), budget | settings, arm)
-    try:
-        pretrain(
-            study.recipe.model_for("main"),
-            wanted,
-            tokens=study.prepared / "tokens",
-            tokenizer=study.prepared / "tokenizer",
-            folder=folder,
-            seed=seed,
-        )
-    except UserError as error:
-        if "not finite" not in error.what:
-            raise
-        say(f"{arm}: {error.what}")
-        files.write_json(failed, {"settings": settings, "seed": seed, "what": error.what})
-        return None
-    seconds = json.loads((folder / "timing.jsonl").read_text().splitlines()[-1])["seconds"]
-    return {"loss": files.read_json(folder / "pretrain.json")["loss"], "seconds": seconds}
+    folder = study.out / "runs" / f"{arm}-{key}"
+    found = trial(study.recipe.model_for("main"), wanted, study.prepared, folder, seed)
+    return {"loss": found.loss, "seconds": found.seconds} if found else None
 
 
 def row(arm: str, settings: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wellread import __version__, files, pipeline, recipe
+from wellread import __version__, files, given, pipeline, recipe
 from wellread import stages as engine
 from wellread.errors import ArtefactError, UserError
 from wellread.pretrain import processes as workers
@@ -36,6 +36,7 @@ def run(
     quiet: bool = False,
     processes: int | None = None,
     finetune: str | None = None,
+    start: str | None = None,
 ) -> Run:
     """Build everything in a recipe that is not up to date, and continue what was interrupted.
 
@@ -49,6 +50,7 @@ def run(
             them makes this call, and rank 0 does all the other work).
         finetune: named settings of fine-tuning ("stable", "standard"), whatever the recipe names; its copy in
             the run folder says so.
+        start: a checkpoint or known model to begin with instead of pre-training one, as the copy says too.
 
     Returns:
         The run, for predictions and scores.
@@ -59,6 +61,9 @@ def run(
     """
     path = find_recipe(recipe_path)
     settings, text = recipe.load(path), path.read_bytes()
+    if start is not None:
+        text = given.start_from(text, start, str(path))
+        settings = recipe.parse(tomllib.loads(text.decode()), str(path))
     if finetune is not None:
         text = recipe.name_finetune(text, finetune, str(path))
         settings = recipe.parse(tomllib.loads(text.decode()), str(path))
@@ -113,7 +118,6 @@ def load(model: str | Path) -> tuple[Any, Any]:
     Raises:
         ArtefactError: there is no such model, or it is damaged.
     """
-    from wellread import given
     from wellread.models import build
     from wellread.tokens import tokenizer
 

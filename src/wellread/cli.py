@@ -15,8 +15,10 @@ import typer
 
 from wellread.bench.command import bench
 from wellread.benchmark.command import benchmark
+from wellread.compress.command import compress
 from wellread.compress.distil.command import committee, distil
 from wellread.errors import UserError
+from wellread.methods import app as methods
 from wellread.progress import say
 
 app = typer.Typer(
@@ -31,6 +33,8 @@ data = typer.Typer(help="Corpora and labelled data: list, get, check, build task
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 app.add_typer(benchmark, name="benchmark")
+app.add_typer(methods, name="methods")
+app.command()(compress)
 app.command()(distil)
 app.command()(committee)
 
@@ -77,13 +81,23 @@ def run(
     quiet: Quiet = False,
     processes: Processes = None,
     named: Named = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Begin with this checkpoint or known model; pre-train nothing."),
+    ] = None,
 ) -> None:
     """Build everything in a recipe that is not up to date; continue what was interrupted."""
     from wellread.api import run as build
     from wellread.pretrain.processes import helper
 
     done = build(
-        recipe, out=out, allow_overlap=allow_overlap, quiet=quiet, processes=processes, finetune=named
+        recipe,
+        out=out,
+        allow_overlap=allow_overlap,
+        quiet=quiet,
+        processes=processes,
+        finetune=named,
+        start=start,
     )
     if helper():
         return
@@ -238,6 +252,33 @@ def predict(
 
 
 @app.command()
+def extend(
+    checkpoint: Annotated[Path, typer.Argument(help="BERT or ModernBERT folder, run folder or known model.")],
+    to: Annotated[Path, typer.Option(help="Folder to make.")],
+    length: Annotated[int, typer.Option(min=1, help="Longest sequence in tokens.")] = 4096,
+    attention: Annotated[
+        str | None, typer.Option(help="window, full or bigbird; default window for BERT, else full.")
+    ] = None,
+    window: Annotated[int, typer.Option(help="window: width in tokens, half of it to each side.")] = 512,
+    block: Annotated[int, typer.Option(help="bigbird: tokens in a block.")] = 64,
+    random: Annotated[int, typer.Option(help="bigbird: blocks that are drawn at random.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Make a checkpoint read longer texts: a folder that transformers loads too."""
+    from wellread import given
+    from wellread.models.long import extend as long
+
+    if attention not in (None, "window", "full", "bigbird"):
+        what = f"{attention!r} is no attention"
+        raise UserError(what, where="--attention", fix="give window, full or bigbird")
+    wanted = long.Extension(length, attention, window, block, random)  # type: ignore[arg-type]
+    found = long.extend(given.checkpoint(checkpoint), to, wanted)
+    print(json.dumps(found | {"folder": str(to)}, indent=1) if as_json else to)
+    say(f"{found['class']}, {found['length']} tokens, {found['parameters'] / 1e6:.1f}M parameters.")
+    say(f"Next: `wellread finetune --model {to} --data FILE`.")
+
+
+@app.command()
 def augment(
     task: Annotated[Path, typer.Argument(help="Task folder; with --known a benchmark's original files.")],
     generator: Annotated[Path, typer.Option(help="A transformers folder of a decoder, or a GGUF file.")],
@@ -289,7 +330,7 @@ def export(
         typer.Option(
             "--format",
             help="transformers (default), onnx, onnx-int8, openvino or openvino-int8; "
-            "once or more, all go into one folder.",
+            "once or more, all go into one folder. Or sentence-transformers: texts as mean vectors.",
         ),
     ] = None,
     labelled: Annotated[
@@ -303,20 +344,28 @@ def export(
     from wellread.serve.export import export as copy
 
     formats = check_formats(kinds or ["transformers"])
-    if half and formats != ("transformers",):
+    plain = formats in (("transformers",), ("sentence-transformers",))
+    if half and not plain:
         raise UserError("engines have no half precision", where="--half", fix="leave it out, or export int8")
     folder, text = _model_folder(run, task, model), None
     if folder != run:
         from wellread.report import card, gather
 
         text = card.card(gather.gather(run), task)
-    if formats != ("transformers",):
+    if not plain:
         from wellread.serve.engines.folder import export_engine, task_of
 
         of = task_of(None if folder == run else run, task, labelled)
         export_engine(folder, to, formats, task=of, force=force, card=text)
         print(to)
         say(f"Next: `wellread predict {to} --input FILE`; README.md there shows how to do without Wellread.")
+        return
+    if formats == ("sentence-transformers",):
+        from wellread.serve.sentences import export_sentences
+
+        export_sentences(folder, to, force=force, card=text, half=half)
+        print(to)
+        say(f"Next: `SentenceTransformer({str(to)!r})`, with or without Wellread.")
         return
     copy(folder, to, force=force, card=text, half=half)
     print(to)

@@ -1,7 +1,8 @@
-"""What a command line gives: a model's folder and changes of settings."""
+"""What a command line gives: a model's folder, changes of settings, a recipe that starts elsewhere."""
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -59,3 +60,82 @@ def changes(pairs: tuple[str, ...]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             found[key.strip()] = value
     return found
+
+
+def start_from(text: bytes, model: str, where: str) -> bytes:
+    """A recipe's text changed to begin with a model that has been pre-trained already.
+
+    Its tokenizer and shape replace the recipe's, and nothing is pre-trained (``pretrain.tokens = 0``): tasks,
+    rivals and the start without pre-training stay what they are.
+
+    Args:
+        text: a valid recipe.
+        model: folder of a checkpoint, or a known model.
+        where: the recipe, for errors.
+
+    Raises:
+        ArtefactError: there is no such model, or a damaged one.
+        RecipeError: the recipe builds several models side by side, or grows one.
+    """
+    from wellread import known_models as known
+    from wellread.models.build import load_config
+
+    folder = checkpoint(Path(model))
+    config = load_config(folder)
+    values = tomllib.loads(text.decode("utf-8-sig"))
+    if values.get("variants"):
+        raise RecipeError(
+            "a recipe with variants builds its models itself",
+            where=f"{where}: variants",
+            fix="leave out --from, or add the model as a [[checkpoints]] table beside them",
+        )
+    length = min(int(config.max_position_embeddings), values.get("model", {}).get("max_length", 512))
+    named = model if model in known.WHAT else str(folder)
+    values["tokenizer"] = {"path": named}
+    values["model"] = {
+        "start": named,
+        "layout": config.model_type,
+        "layers": config.num_hidden_layers,
+        "hidden": config.hidden_size,
+        "heads": config.num_attention_heads,
+        "max_length": length,
+    }
+    batch = values.get("pretrain", {}).get("batch_tokens", 8192)
+    values["pretrain"] = {"tokens": 0, "batch_tokens": max(batch, length)}
+    head = f"# Written by --from {model}: nothing is pre-trained.\n"
+    return (head + to_toml(values)).encode()
+
+
+def to_toml(values: dict[str, Any]) -> str:
+    """Nested dictionaries, lists, strings, numbers and booleans as TOML."""
+    plain = {key: value for key, value in values.items() if not _is_table(value)}
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{_key(key)}]", *(f"{_key(name)} = {_value(one)}" for name, one in value.items())]
+        elif _is_table(value):
+            for row in value:
+                lines += [
+                    "",
+                    f"[[{_key(key)}]]",
+                    *(f"{_key(name)} = {_value(one)}" for name, one in row.items()),
+                ]
+    return "\n".join(lines) + "\n"
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(name)} = {_value(one)}" for name, one in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value)

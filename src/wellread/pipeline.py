@@ -292,6 +292,11 @@ def _pretrain(context: Context, variant: str) -> Stage:
     def build(folder: Path) -> None:
         from wellread.pretrain import processes
 
+        if settings.categories:
+            from wellread.objectives import categories
+
+            corpus, train = context.folder("corpus"), context.folder("tokens") / "train"
+            categories.prepare(corpus / "documents.jsonl.zst", train, settings.categories, folder)
         job = processes.Job(
             model.model_copy(update={"start": str(start)}) if start else model,
             located,
@@ -312,7 +317,11 @@ def _pretrain(context: Context, variant: str) -> Stage:
             "pretrain": settings.model_dump(mode="json", exclude=settings.no_part()),
             "seed": recipe.seed,
         },
-        inputs=("tokenizer", "tokens", *sorted({f"pretrain/{name}" for name in (before, teaching) if name})),
+        inputs=(
+            *("tokenizer", "tokens"),
+            *(("corpus",) if settings.categories else ()),
+            *sorted({f"pretrain/{name}" for name in (before, teaching) if name}),
+        ),
         files=(
             *(_checkpoint_files(start) if start and not before else ()),
             *(_checkpoint_files(teacher) if teacher else ()),
@@ -323,6 +332,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
             *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
             *(("tokens/mixture", "tokens/trigrams") if settings.continual else ()),
             *(("finetune/stability/averaging",) if settings.ema_decay else ()),
+            *(("corpus/documents",) if settings.categories else ()),
         ),
     )
 

@@ -62,6 +62,7 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
                     continue
                 trainings[variant] = found
                 _check_updates(settings, variant, found.steps, findings)
+            _check_categories(settings, sampled, findings)
             for task in settings.tasks:
                 _add_finetuning(settings, task, sampled, text, path.parent, findings)
         vocab = _vocabulary(settings, text)
@@ -202,6 +203,20 @@ def _check_texts(settings: Recipe, base: Path, findings: Findings) -> None:
     for name in settings.texts:
         try:
             pipeline.text_files(settings, base, name)
+        except UserError as error:
+            findings.add(error)
+
+
+def _check_categories(settings: Recipe, sampled: probe.Sample, findings: Findings) -> None:
+    """Whether the documents' categories would be large enough, by the sample."""
+    from wellread.objectives import categories
+
+    scale = sampled.kept / max(1, len(sampled.documents))
+    for of in dict.fromkeys(settings.pretrain_for(name).categories for name in settings.variant_names()):
+        try:
+            if of is not None:
+                read = categories.reader(of)
+                categories.label([read(document) for document in sampled.documents], of, scale)
         except UserError as error:
             findings.add(error)
 

@@ -249,7 +249,7 @@ def pretraining(
         UserError: the text or the list of terms does not do for masking as the recipe wants it.
     """
     from wellread.objectives.units import lists, pmi
-    from wellread.pretrain import continual, loop, validation
+    from wellread.pretrain import auxiliary, continual, loop, validation
     from wellread.schedules.phases import phases
     from wellread.tokens import store, tokenizer
 
@@ -278,9 +278,10 @@ def pretraining(
         for number, stage in enumerate(stages)
     ]
     passes = sum(stage.share / probe.per_epoch for stage, probe in zip(stages, probes, strict=True))
-    tokens = settings.tokens or round(
-        (settings.epochs or 1.0) / passes * continual.share(recipe.pretrain_for(variant))
-    )
+    tokens = settings.tokens
+    if tokens is None:
+        share = continual.share(recipe.pretrain_for(variant))
+        tokens = round((settings.epochs or 1.0) / passes * share)
     steps = max(1, round(sum(tokens * stage.share / stage.batch_tokens for stage in stages)))
     total, reduced, flops = 0.0, False, {"dense": 0.0, "accounted": 0.0}
     for stage, probe in zip(stages, probes, strict=True):
@@ -289,6 +290,8 @@ def pretraining(
         total += per_token * probe.saving * tokens * stage.share
         for name, value in probe.flops_of(model, tokens * stage.share).items():
             flops[name] += value * probe.saving
+    besides = auxiliary.make(model, settings, loaded, None, recipe.seed, masked)
+    flops = {name: value * (1 + sum(one.passes for one in besides)) for name, value in flops.items()}
     looks = 1 + steps // (settings.validate_every or max(1, steps // loop.VALIDATIONS))
     scored = looks * min(recipe.corpus.validation * text.tokens, validation.MOST_TOKENS) * VALIDATION_COST
     return Training(steps, tokens, total + per_token * scored, flops, reduced)

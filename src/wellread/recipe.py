@@ -168,6 +168,8 @@ class Recipe(Settings):
                 )
             _check_stages(model, pretrain)
             _check_continual(model, pretrain, self.texts)
+            if pretrain.tokens == 0 and model.start is None:
+                raise ValueError("pretrain.tokens = 0 takes model.start as it is: give model.start")
             if pretrain.batch_tokens < model.max_length:
                 raise ValueError(
                     f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "

@@ -219,7 +219,7 @@ class SparsitySettings(Settings):
         return self
 
 
-Unit = Literal["token", "word", "span", "pmi", "lexicon", "tf-idf"]
+Unit = Literal["token", "word", "span", "pmi", "ngram", "lexicon", "tf-idf"]
 Weight = Annotated[float, Field(ge=0)]
 MESH = "mesh"  # as a lexicon: the names of diseases that come with the derived task of that kind
 
@@ -234,8 +234,8 @@ class MaskingSettings(Settings):
     units: tuple[tuple[Unit, Weight], ...] = Field(
         (("token", 1.0),),
         description="What is masked together, as a table of weights such as {token = 0.5, span = 0.5}: "
-        "token, word, span (of words), pmi (phrases learnt from the corpus), lexicon, tf-idf (the words that "
-        "tell a text from others). A weight is a share of the masked tokens.",
+        "token, word, span (of words), pmi (phrases learnt from the corpus), ngram (by t-statistic), "
+        "lexicon, tf-idf (the words that tell a text from others). A weight is a share of the masked tokens.",
     )
     lexicon: str | None = Field(
         None,
@@ -244,6 +244,12 @@ class MaskingSettings(Settings):
     )
     pmi_coverage: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="Unit pmi: as many phrases are listed as cover this share of the words."
+    )
+    ngrams: Positive = Field(30_000, description="Unit ngram: most n-grams of two and three words listed.")
+    explicit: bool = Field(
+        False,
+        description="Unit ngram, alone: each n-gram is hidden behind one [MASK] and predicted whole as "
+        "well as by its tokens (ERNIE-Gram).",
     )
     tf_idf_top: Rate = Field(
         0.25, description="tf-idf: the share of a sequence's words, those of the highest scores, that counts."
@@ -269,13 +275,20 @@ class MaskingSettings(Settings):
                 "`units.lexicon` and `lexicon` go together: give the unit a weight and the list a file, or "
                 "leave both out"
             )
+        if self.explicit and (
+            {name for name, weight in self.units if weight} != {"ngram"} or self.replace != "mask"
+        ):
+            raise ValueError('`explicit` needs `units = {ngram = 1.0}` alone, and `replace = "mask"`')
         return self
 
     @property
     def lists(self) -> set[str]:
         """What has to be learnt or read before masking."""
         weighted = {name for name, weight in self.units if weight}
-        return weighted & {"pmi", "lexicon", "tf-idf"} | ({self.replace} & {"tf-idf"})
+        return weighted & {"pmi", "ngram", "lexicon", "tf-idf"} | ({self.replace} & {"tf-idf"})
+
+
+Beside = Literal["contrastive", "categories", "replaced-tokens"]
 
 
 class TeacherSettings(Settings):
@@ -355,12 +368,18 @@ class PretrainSettings(Settings):
         "submodel_share",
         "teacher",
         "continual",
+        "pairs",
+        "besides",
+        "categories",
     )
 
     objective: Literal["mlm", "clm"] | None = Field(
         None, description="Masked or causal language model; default by layout."
     )
-    tokens: Positive | None = Field(None, description="Training tokens in all; give this or `epochs`.")
+    tokens: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Training tokens in all; give this or `epochs`. 0 takes `model.start` as it is.",
+    )
     epochs: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Passes over the corpus (default 1)."
     )
@@ -390,6 +409,15 @@ class PretrainSettings(Settings):
         "none",
         description="Besides masking, as ablations: samples of two segments, and whether these are in their "
         "order (sop), or the second follows the first (nsp).",
+    )
+    besides: tuple[tuple[Beside, Weight], ...] = Field(
+        (),
+        description="What is learnt besides, as a table of weights such as {contrastive = 1.0}: contrastive "
+        "(near spans get near embeddings), categories (of the documents), replaced-tokens (which tokens a "
+        "small generator replaced; its usual weight is 50).",
+    )
+    categories: Literal["journal", "type", "year", "mesh"] | None = Field(
+        None, description="With `besides.categories`: what the documents' categories are."
     )
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
@@ -431,10 +459,38 @@ class PretrainSettings(Settings):
         None, description="Going on from a checkpoint: subset, replay, a bound on forgetting."
     )
 
+    @field_validator("besides", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return tuple(value.items()) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _categorised(self) -> PretrainSettings:
+        if bool(dict(self.besides).get("categories")) != (self.categories is not None):
+            raise ValueError(
+                "`besides.categories` and `categories` go together: give the first a weight and the second a "
+                "property of documents, or leave both out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whole(self) -> PretrainSettings:
+        others = {name for name, weight in self.besides if weight} & {"categories", "replaced-tokens"}
+        if self.masking.explicit and (others or self.pairs != "none"):
+            raise ValueError(
+                "`masking.explicit` shortens the text, and cannot stand beside "
+                f"{', '.join(sorted(others)) or '`pairs`'}: choose one"
+            )
+        return self
+
     @model_validator(mode="after")
     def _length(self) -> PretrainSettings:
         if self.tokens is not None and self.epochs is not None:
             raise ValueError("give `tokens` or `epochs`, not both")
+        if self.tokens == 0 and self.sparsity.level:
+            raise ValueError(
+                "tokens = 0 trains nothing, so there is nothing to be sparse: leave sparsity out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -450,6 +506,10 @@ class PretrainSettings(Settings):
             raise ValueError(f"the last of batches must be batch_tokens ({self.batch_tokens})")
         if self.continual and (self.lengths or self.batches):
             raise ValueError("continual does not go with stages of lengths or batches: choose one")
+        if self.continual and self.continual.replay and self.categories:
+            raise ValueError("categories are the corpus' own: continual.replay has none, choose one")
+        if self.tokens == 0 and (self.continual or (self.teacher and self.teacher.keep < 1)):
+            raise ValueError("tokens = 0 reads no text: leave continual and teacher.keep out")
         if self.teacher and self.teacher.keep < 1 and (self.continual or self.lengths or self.batches):
             raise ValueError(
                 "teacher.keep chooses the text, and so do continual, lengths and batches: choose one of them"

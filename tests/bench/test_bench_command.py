@@ -126,6 +126,7 @@ def made_up_records():
         "share_of_roofline": 0.625,
         "bytes": 2.5e9,
     }
+    predicted = {"batch": 1, "length": 128, "p95_seconds": 2.5, "documents_per_second": 0.5}
     passes = ("forward", "backward", "both")
     return [
         record("machine", "matrix product", "fp32", 1, flops_per_second=1e11, note="a machine"),
@@ -136,6 +137,8 @@ def made_up_records():
         record("steps", "step", "step", 1, **figures),
         record("trainer", "packed step", "step", 1, **figures),
         record("memory", "peak memory", "process", 1, **figures),
+        record("latency", "onnx", "latency", 1, **(figures | predicted)),
+        record("file", "onnx", "file", 1, **(figures | predicted)),
     ]
 
 
@@ -149,6 +152,8 @@ def test_markdown_tables():
     assert layer in lines
     step = "| 1 | 6x384 | block16 | 75.0% | 1.75x | 1.50-2.00 | 9 | 4090 | 2.000 | 2045 | 50% |"
     assert step in lines
+    assert "| 1 | 6x384 | 1 | 128 | onnx | 1.75x | 1.50-2.00 | 9 | 2000.00 | 2500.00 |" in lines
+    assert "| 1 | 6x384 | onnx | 1.75x | 1.50-2.00 | 9 | 0.5 | 2045 |" in lines
     bars = [line.count("|") for line in lines if line.startswith("|")]
     blocks = "\n".join(lines).split("\n\n")
     assert bars and all(

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from test_pretrain_resume import CutError, cut_at
@@ -66,3 +67,54 @@ def test_pairs_resume_exactly_and_leave_a_stock_model(kind, language, tmp_path, 
     lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert all(0 < line["auxiliary"]["pairs"] < 2 for line in lines)
     AutoModelForMaskedLM.from_pretrained(tmp_path / "whole" / "model")
+
+
+BESIDE = {
+    "contrastive": {"besides": {"contrastive": 1.0}},
+    "replaced-tokens": {"besides": {"replaced-tokens": 20.0}},
+    "categories": {"besides": {"categories": 1.0}, "categories": "journal"},
+    "ngrams": {"masking": {"units": {"ngram": 1.0}, "explicit": True}, "tokens": 24_000},
+    "all": {
+        "besides": {"contrastive": 0.5, "categories": 0.5, "replaced-tokens": 20.0},
+        "categories": "journal",
+        "sparsity": {"level": 0.5},
+        "accumulate": 2,
+        "ema_decay": 0.5,
+    },
+}
+
+
+def with_labels(folder):
+    folder.mkdir()
+    np.save(folder / "categories.npy", np.arange(270, dtype=np.int32) % 3 - 1)
+    return folder
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_is_learnt_besides_resumes_exactly_and_leaves_a_stock_model(
+    name, language, tmp_path, monkeypatch, digests
+):
+    settings = BESIDE[name]
+    language.pretrain(with_labels(tmp_path / "whole"), **settings)
+    with monkeypatch.context() as patch, pytest.raises(CutError):
+        cut_at(patch, loop, "take_step", 4)
+        language.pretrain(with_labels(tmp_path / "cut"), checkpoint_seconds=1e-9, **settings)
+    language.pretrain(tmp_path / "cut", checkpoint_seconds=1e-9, **settings)
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    besides = settings.get("besides", {"ngrams": 1.0})
+    assert set(lines[0]["auxiliary"]) == set(besides)
+    for one in besides:
+        assert 0 < lines[-1]["auxiliary"][one] < lines[0]["auxiliary"][one]
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "whole" / "model")
+    assert not [key for key in model.state_dict() if "auxiliary" in key]
+
+
+def test_extra_passes_are_counted_and_a_weight_of_zero_changes_nothing(language, tmp_path, digests):
+    flops = {}
+    for name, besides in (("plain", {}), ("zero", {"contrastive": 0.0}), ("one", {"contrastive": 1.0})):
+        language.pretrain(tmp_path / name, besides=besides)
+        flops[name] = json.loads((tmp_path / name / "pretrain.json").read_text())["flops"]["dense"]
+    plain, zero = digests(tmp_path / "plain"), digests(tmp_path / "zero")
+    assert plain["model/model.safetensors"] == zero["model/model.safetensors"]
+    assert flops["zero"] == flops["plain"] and 1.3 < flops["one"] / flops["plain"] < 2

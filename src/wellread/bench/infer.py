@@ -80,7 +80,7 @@ def run(options: InferOptions) -> list[Record]:
             work.model, options.contenders, work.documents[:CALIBRATION], Path(scratch)
         )
         for threads in options.threads:
-            with torch_threads(threads), _tokenizer_threads(threads):
+            with torch_threads(threads), tokenizer_threads(threads):
                 machines[threads] = machine.look()
                 if "latency" in options.parts:
                     found += _watched("latency", options, work, folders, threads)
@@ -145,6 +145,13 @@ def latency(
 ) -> list[Record]:
     """Every contender on every batch and length."""
     answers = contenders.make(work.model, options.contenders, folders, threads, side_by_side=False)
+    return time_answers(options, work, answers, threads, advance)
+
+
+def time_answers(
+    options: InferOptions, work: Work, answers: dict[str, Answer], threads: int, advance: Callable[[], None]
+) -> list[Record]:
+    """Latency of some ways to get from texts to logits, against the one named :data:`BASELINE`."""
     found = []
     for length in options.lengths:
         for batch in options.batches:
@@ -238,7 +245,7 @@ def _texts_of_length(work: Work, length: int, batch: int, different: int = 4) ->
 
 
 @contextmanager
-def _tokenizer_threads(threads: int) -> Iterator[None]:
+def tokenizer_threads(threads: int) -> Iterator[None]:
     """Let the tokenizer work on one thread where everything does; it has no setting for other numbers."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)

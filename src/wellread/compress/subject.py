@@ -68,7 +68,7 @@ def open_subject(folder: Path, task: Task, settings: FinetuneSettings | None = N
             fix="give the model that was fine-tuned on this task",
         )
     tokenizer = tokenizers.load(folder)
-    length = min(settings.max_length or config.max_position_embeddings, config.max_position_embeddings)
+    length = min(settings.max_length or build.longest(config), build.longest(config))
     data = prepare(task, task.splits["train"], tokenizer, length, settings)
     return Subject(folder, task, data, tokenizer, settings)
 

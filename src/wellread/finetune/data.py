@@ -14,6 +14,7 @@ from wellread.finetune import answer_mask, classifier, likelihood, objective
 from wellread.finetune.head import Head
 from wellread.finetune.light import prompts
 from wellread.finetune.objective import Split
+from wellread.models.long import encoder as long
 from wellread.settings import Budget, FinetuneSettings
 from wellread.tasks.task import Example, Kind, Task
 
@@ -34,7 +35,7 @@ HEADS: dict[str, Callable[..., Head]] = {
     "lm": _likelihood,
 }
 # The layouts whose pre-training left a head that answers in words.
-LAYOUTS = {"mlm": ("modernbert", "bert"), "lm": ("llama", "gpt2")}
+LAYOUTS = {"mlm": ("modernbert", "bert", "longformer", "big_bird"), "lm": ("llama", "gpt2")}
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,12 @@ def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Seq
         RecipeError: the head does not fit the kind of task or the layout, or the classifier would have to
             answer without a label.
     """
+    if layout in long.LAYOUTS and settings.light.method in ("prompt", "prefix", "tiny-attention"):
+        raise RecipeError(
+            f"{settings.light.method!r} changes an attention that a {layout} model does not have",
+            where="finetune.light.method",
+            fix='use "lora", "houlsby", "lightweight", "residual", "bitfit" or "full"',
+        )
     if settings.head == "classifier":
         if 0 in budgets:
             raise RecipeError(

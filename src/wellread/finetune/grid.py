@@ -196,11 +196,8 @@ def longest(start: Path | ModelSettings, settings: FinetuneSettings) -> int:
     Raises:
         RecipeError: ``finetune.max_length`` is more than the model was built for.
     """
-    if isinstance(start, ModelSettings):
-        limit = start.max_length
-    else:
-        limit = int(build.load_config(start).max_position_embeddings)
-    limit -= methods.added_tokens(settings.light)
+    found = start.max_length if isinstance(start, ModelSettings) else build.longest(build.load_config(start))
+    limit = found - methods.added_tokens(settings.light)
     if settings.max_length is not None and settings.max_length > limit:
         raise RecipeError(
             f"the model takes at most {limit} tokens (got {settings.max_length})",

@@ -189,6 +189,7 @@ def last_layer(model: nn.Module) -> nn.Linear:
     """The linear layer that gives the logits, in any stock head."""
     for name in ("classifier", "score"):
         layer = getattr(model, name, None)
+        layer = getattr(layer, "out_proj", layer)  # the long layouts' heads have a layer in between
         if isinstance(layer, nn.Linear):
             return layer
     raise TypeError(f"{type(model).__name__} has no classifier or score layer")

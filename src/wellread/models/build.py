@@ -27,10 +27,13 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from wellread.errors import ArtefactError
+from wellread.models.long import encoder as long
 from wellread.settings import ModelSettings
 
 Head = Literal["mlm", "clm", "classify", "tag"]
 LAYOUTS = ("modernbert", "bert", "llama", "gpt2")
+# Checkpoints of the long layouts are made by `wellread extend`, or elsewhere.
+READABLE = (*LAYOUTS, *long.LAYOUTS)
 MODELS = {
     "mlm": AutoModelForMaskedLM,
     "clm": AutoModelForCausalLM,
@@ -113,6 +116,8 @@ def dropouts(layout: str, dropout: float) -> dict[str, float]:
         "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
         "llama": ("attention_dropout", "classifier_dropout"),
         "gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"),
+        "longformer": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+        "big_bird": ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
     }
     return dict.fromkeys(fields[layout], dropout)
 
@@ -121,7 +126,7 @@ def load_config(folder: str | Path) -> PreTrainedConfig:
     """The configuration of a checkpoint folder that is safe to load.
 
     Raises:
-        ArtefactError: no such folder, no or broken config.json, a layout other than the four, or a folder
+        ArtefactError: no such folder, no or broken config.json, another layout, or a folder
             with code in it (``auto_map``, Python files, pickles, adapters) or without safetensors.
     """
     folder = Path(folder)
@@ -140,11 +145,11 @@ def load_config(folder: str | Path) -> PreTrainedConfig:
             "not a model configuration", where=str(path), fix="restore the folder from its source"
         ) from None
     refuse_code(folder)
-    if model_type not in LAYOUTS:
+    if model_type not in READABLE:
         raise ArtefactError(
             f"model_type {model_type!r} is not supported",
             where=str(path),
-            fix=f"use a checkpoint of one of {', '.join(LAYOUTS)}",
+            fix=f"use a checkpoint of one of {', '.join(READABLE)}",
         )
     if not any(folder.glob("*.safetensors")):
         raise ArtefactError(
@@ -164,7 +169,7 @@ def load(folder: str | Path, head: Head | None, **changes: Any) -> PreTrainedMod
     """A stock checkpoint with the head that it was saved with, in float32.
 
     Args:
-        folder: a folder written by :func:`save` or any safetensors checkpoint of the four layouts.
+        folder: a folder written by :func:`save` or any safetensors checkpoint of a readable layout.
         head: the kind of model; None for the bare encoder or decoder.
         changes: fields of the configuration that differ.
 
@@ -184,6 +189,11 @@ def load(folder: str | Path, head: Head | None, **changes: Any) -> PreTrainedMod
     return model
 
 
+def longest(config: PreTrainedConfig) -> int:
+    """The longest sequence that a checkpoint reads, in tokens."""
+    return int(config.max_position_embeddings) - long.first_position(config)
+
+
 def read_weights(
     folder: str | Path, head: Head | None, config: PreTrainedConfig
 ) -> tuple[PreTrainedModel, list[str]]:
@@ -192,7 +202,8 @@ def read_weights(
     Raises:
         ArtefactError: the weights are damaged or of another shape.
     """
-    extra = {"add_pooling_layer": False} if head is None and config.model_type == "bert" else {}
+    pooled = config.model_type in ("bert", *long.LAYOUTS)
+    extra = {"add_pooling_layer": False} if head is None and pooled else {}
     try:
         with _quiet():
             model, facts = MODELS[head].from_pretrained(
@@ -201,7 +212,7 @@ def read_weights(
                 trust_remote_code=False,
                 local_files_only=True,
                 use_safetensors=True,
-                attn_implementation="sdpa",
+                attn_implementation="eager" if config.model_type in long.LAYOUTS else "sdpa",
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,

@@ -20,6 +20,7 @@ from wellread.models.build import (
     read_weights,
     seeded,
 )
+from wellread.models.long import encoder as long
 from wellread.models.packed import hidden_states
 from wellread.settings import ModelSettings
 from wellread.tokens.batch import PackedBatch
@@ -36,7 +37,7 @@ def lm_logits(model: Any, hidden: Tensor) -> Tensor:
     layout = model.config.model_type
     if layout == "modernbert":
         return model.decoder(model.head(hidden))
-    if layout == "bert":
+    if layout in ("bert", "big_bird"):
         return model.cls(hidden)
     return model.lm_head(hidden)
 
@@ -96,6 +97,11 @@ def language_model(
     return load(start, objective, **dropouts(load_config(start).model_type, dropout))
 
 
+def mean_states(hidden: Tensor, lengths: list[int]) -> Tensor:
+    """The mean of each sequence's states, special tokens included: (T, d) -> (S, d)."""
+    return torch.stack([part.mean(0) for part in hidden.split(lengths)])
+
+
 def sequence_logits(model: Any, batch: PackedBatch) -> Tensor:
     """What the stock sequence classifier gives: (S, labels)."""
     layout = model.config.model_type
@@ -107,10 +113,12 @@ def sequence_logits(model: Any, batch: PackedBatch) -> Tensor:
         if model.config.classifier_pooling == "cls":
             pooled = hidden[begins]
         else:
-            pooled = torch.stack([part.mean(0) for part in hidden.split(batch.lengths)])
+            pooled = mean_states(hidden, batch.lengths)
         return model.classifier(model.drop(model.head(pooled)))
     if layout == "bert":
         return model.classifier(model.dropout(model.bert.pooler(hidden[begins][:, None])))
+    if layout in long.LAYOUTS:
+        return model.classifier(hidden[begins][:, None])
     return model.score(hidden[ends - 1])
 
 

@@ -9,8 +9,6 @@ scaled-dot-product call, on GPU all share one variable-length kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -19,6 +17,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from wellread.models.fused import fuse, unfuse
+from wellread.models.long import encoder as long
+from wellread.models.long import window
+from wellread.models.runs import by_runs
 from wellread.tokens.batch import PackedBatch
 
 NAME = "wellread_packed"
@@ -27,12 +28,16 @@ LONG = 8  # a sequence is long for a local layer from so many times the window's
 
 def enable(model: PreTrainedModel) -> PreTrainedModel:
     """Switch a stock model to packed attention, in place; it then wants :func:`hidden_states`."""
+    if model.config.model_type in long.LAYOUTS:
+        return model  # its layers are run by long.encoder, its own forward stays as it is
     model.set_attn_implementation(NAME)
     return fuse(model)
 
 
 def disable(model: PreTrainedModel) -> PreTrainedModel:
     """Switch a model back to the stock attention (SDPA) on padded batches, in place."""
+    if model.config.model_type in long.LAYOUTS:
+        return model
     model.set_attn_implementation("sdpa")
     return unfuse(model)
 
@@ -47,9 +52,13 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     Returns:
         (T, d) hidden states, after the final norm where the layout has one.
     """
+    if model.config.model_type in long.LAYOUTS:
+        return long.hidden_states(model, batch)
     extra: dict[str, Any] = {} if model.config.model_type == "modernbert" else {"use_cache": False}
     if model.config.model_type == "bert" and batch.token_type_ids is not None:
         extra["token_type_ids"] = batch.token_type_ids[None]
+    if batch.slots is not None:
+        extra["slots"] = (batch.slots.tolist(), batch.position_ids)
     output = model.base_model(
         input_ids=batch.input_ids[None],
         position_ids=batch.position_ids[None],
@@ -78,6 +87,7 @@ def attention(
     _mask: Tensor | None,
     cu_seqlens: Tensor | None = None,
     lengths: list[int] | None = None,
+    slots: tuple[list[int], Tensor] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers calls in every layer.
@@ -90,6 +100,7 @@ def attention(
         _mask: None under this implementation.
         cu_seqlens: (S + 1,) int32.
         lengths: the same as a list, to spare a copy from the device in every layer.
+        slots: how many query slots each sequence ends in, and (T,) positions; None without any.
         options: of transformers: ``dropout`` (0 outside training), ``scaling`` and, in ModernBERT's local
             layers, ``sliding_window``, which is 1 + the largest distance |i - j| that is seen.
 
@@ -98,15 +109,17 @@ def attention(
     """
     if cu_seqlens is None or lengths is None:
         raise ValueError("packed attention needs cu_seqlens: call wellread.models.packed.hidden_states")
-    window = options.get("sliding_window")
+    wide = options.get("sliding_window")
     rule = _Rule(
         scale=options.get("scaling"),
         causal=bool(getattr(module, "is_causal", False)),
-        distance=None if window is None else window - 1,
+        distance=None if wide is None else wide - 1,
         dropout=options.get("dropout", 0.0),
     )
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    if v.is_cuda and not rule.dropout and v.dtype in (torch.float16, torch.bfloat16):
+    if slots is not None:
+        output = _slotted(q, k, v, lengths, slots, rule)
+    elif v.is_cuda and not rule.dropout and v.dtype in (torch.float16, torch.bfloat16):
         # Llama's rotary positions widen queries and keys to float32 under autocast.
         output = _varlen(q.to(v.dtype), k.to(v.dtype), v, cu_seqlens, max(lengths), rule)
     else:
@@ -116,17 +129,7 @@ def attention(
 
 def _loop(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], rule: _Rule) -> Tensor:
     """(T, H, D) -> (T, H, D), one SDPA call for each run of neighbours of equal length."""
-    runs = [(length, sum(1 for _ in run)) for length, run in groupby(lengths)]
-    # One split node for the whole row: slicing would fill a (T, H, D) gradient with zeros for every sequence.
-    sizes = [length * count for length, count in runs]
-    outputs = []
-    for (length, count), *parts in zip(
-        runs, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
-    ):
-        q, k, v = (part.unflatten(0, (count, length)).transpose(1, 2) for part in parts)
-        output = _sequences(q, k, v, rule)
-        outputs.append(output.transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs)
+    return by_runs(lambda q, k, v: _sequences(q, k, v, rule), (query, key, value), lengths)
 
 
 def _sequences(query: Tensor, key: Tensor, value: Tensor, rule: _Rule) -> Tensor:
@@ -144,28 +147,39 @@ def _sequences(query: Tensor, key: Tensor, value: Tensor, rule: _Rule) -> Tensor
         causal = rule.causal and length > 1
         return scaled_dot_product_attention(query, key, value, is_causal=causal, **options)
     # Shorter sequences are faster whole (measured: equal at 8 distances, a fifth of the step saved at 16).
-    block = length if length <= LONG * distance else max(2 * distance, 64)
+    return window.local_rows(query, key, value, distance, whole=LONG * distance, **options)
+
+
+def _slotted(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: list[int],
+    slots: tuple[list[int], Tensor],
+    rule: _Rule,
+) -> Tensor:
+    """(T, H, D) -> (T, H, D), where the last tokens of each sequence are seen by themselves alone."""
+    counts, positions = slots
     outputs = []
-    for begin in range(0, length, block):
-        end = min(length, begin + block)
-        first, last = max(0, begin - distance), min(length, end + distance)
-        band = _band(1 << (last - first - 1).bit_length(), distance, query.device)
+    for q, k, v, place, count in zip(
+        *(tensor.split(lengths) for tensor in (query, key, value, positions)), counts, strict=True
+    ):
+        number = torch.arange(len(q), device=q.device)
+        seen = (number < len(q) - count) | (number[:, None] == number)
+        if rule.distance is not None:
+            seen &= (place[:, None] - place).abs() <= rule.distance
+        query, key, value = (part.transpose(0, 1)[None] for part in (q, k, v))
         output = scaled_dot_product_attention(
-            query[:, :, begin:end],
-            key[:, :, first:last],
-            value[:, :, first:last],
-            attn_mask=band[begin - first : end - first, : last - first],
-            **options,
+            query,
+            key,
+            value,
+            attn_mask=seen,
+            dropout_p=rule.dropout,
+            scale=rule.scale,
+            enable_gqa=k.shape[1] != q.shape[1],
         )
-        outputs.append(output)
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-
-
-@lru_cache(maxsize=16)
-def _band(size: int, distance: int, device: torch.device) -> Tensor:
-    """(size, size) bool, True where |i - j| <= distance."""
-    position = torch.arange(size, device=device)
-    return (position[:, None] - position[None, :]).abs() <= distance
+        outputs.append(output[0].transpose(0, 1))
+    return torch.cat(outputs)
 
 
 def _varlen(

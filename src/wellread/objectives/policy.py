@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from wellread.objectives import masking, mlm, replacement
+from wellread.objectives import ernie_gram, masking, mlm, replacement
 from wellread.objectives.masking import Kind
 from wellread.objectives.prediction import Prediction
-from wellread.objectives.units import lexicon, pmi, spans, tf_idf, words
+from wellread.objectives.units import lexicon, ngrams, pmi, spans, tf_idf, words
 from wellread.objectives.units.lists import Lists
 from wellread.settings import MaskingSettings
 from wellread.tokens.batch import PackedBatch
@@ -19,7 +19,7 @@ from wellread.tokens.batch import PackedBatch
 Policy = Callable[[PackedBatch, int, float], Prediction]
 
 # Kinds that hold every word; beside others alone, words fill the budget when their units run out.
-COVERING = {"token", "word", "span", "pmi"}
+COVERING = {"token", "word", "span", "pmi", "ngram"}
 
 
 def make(settings: MaskingSettings, lists: Lists, mask_id: int, ordinary: np.ndarray, seed: int) -> Policy:
@@ -36,6 +36,9 @@ def make(settings: MaskingSettings, lists: Lists, mask_id: int, ordinary: np.nda
 
     def predict(batch: PackedBatch, epoch: int, progress: float) -> Prediction:
         chosen = masking.choose(batch, rate_at(settings, progress), seed, epoch, mixed)
+        if settings.explicit:
+            text = masking.read(batch, seed, epoch)
+            return ernie_gram.predict(batch, text, chosen, lists.ngrams, mask_id)
         if settings.replace == "mask":
             return mlm.predict(batch, chosen.positions, mask_id)
         text = masking.read(batch, seed, epoch)
@@ -62,6 +65,7 @@ def kinds(settings: MaskingSettings, lists: Lists) -> list[tuple[float, Kind]]:
         "word": words.units,
         "span": spans.units,
         "pmi": partial(pmi.units, phrases=lists.phrases),
+        "ngram": partial(ngrams.units, ngrams=lists.ngrams),
         "lexicon": partial(lexicon.units, phrases=lists.terms),
         "tf-idf": partial(tf_idf.units, rarity=lists.rarity, top=settings.tf_idf_top),
     }

@@ -59,12 +59,14 @@ class Prediction:
         positions: (M,) int64, where it answers.
         targets: (M,) int64, the token ids that are right there.
         soft: what a teacher says there; None without one.
+        ngrams: (G,) int64 places at which whole n-grams are asked, and (G,) their numbers; or None.
     """
 
     inputs: PackedBatch
     positions: Tensor
     targets: Tensor
     soft: Soft | None = None
+    ngrams: tuple[Tensor, Tensor] | None = None
 
     @property
     def count(self) -> int:
@@ -78,6 +80,7 @@ class Prediction:
             self.positions.to(device, non_blocking=True),
             self.targets.to(device, non_blocking=True),
             self.soft.to(device) if self.soft is not None else None,
+            self.ngrams and (self.ngrams[0].to(device), self.ngrams[1].to(device)),
         )
 
 
@@ -149,7 +152,7 @@ class _HeadLoss(torch.autograd.Function):
         wanted = hidden.requires_grad or any(parameter.requires_grad for parameter in parameters)
         gradient = torch.zeros_like(hidden)
         sums: list[Tensor | None] = [None] * len(parameters)
-        for start, stop in _chunks(len(hidden), _chunk_rows(model)):
+        for start, stop in row_chunks(model, len(hidden)):
             with torch.set_grad_enabled(wanted):
                 part = hidden[start:stop].detach().requires_grad_(wanted)
                 taught = soft.rows(start, stop) if soft is not None else None
@@ -178,7 +181,9 @@ def _add(total: Tensor | None, new: Tensor | None) -> Tensor | None:
     return total.add_(new)
 
 
-def _chunks(rows: int, size: int) -> Iterator[tuple[int, int]]:
+def row_chunks(model: Any, rows: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of so many rows at a time as logits may stand whole."""
+    size = _chunk_rows(model)
     for start in range(0, rows, size):
         yield start, min(start + size, rows)
 

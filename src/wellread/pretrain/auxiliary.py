@@ -16,8 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wellread.objectives import pairs
+from wellread.objectives import categories, contrastive, ernie_gram, pairs, replaced_tokens
 from wellread.objectives.prediction import Prediction
+from wellread.objectives.units.lists import NONE, Lists
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.tokens.batch import PackedBatch
 
@@ -51,6 +52,7 @@ class Auxiliary:
         module: its own parameters; it finds them at ``model.auxiliary[name]``.
         prepare: changes the samples before they are masked, by (batch, epoch).
         passes: FLOPs that it adds, as a share of the step's own.
+        join: given the model before anything is trained, to share weights with it.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Auxiliary:
     module: nn.Module | None = None
     prepare: Callable[[PackedBatch, int], PackedBatch] | None = None
     passes: float = 0.0
+    join: Callable[[Any], None] | None = None
 
 
 def make(
@@ -67,6 +70,7 @@ def make(
     tokenizer: PreTrainedTokenizerBase,
     tokens: Path | None,
     seed: int,
+    lists: Lists = NONE,
 ) -> tuple[Auxiliary, ...]:
     """The auxiliary losses that a recipe asks for.
 
@@ -76,10 +80,21 @@ def make(
         tokenizer: of the model.
         tokens: folder of the token stores; None where no real data are read (probes of speed).
         seed: the run's.
+        lists: made from the corpus before training.
     """
     found = []
+    weights = {str(name): weight for name, weight in settings.besides}
+    rate = 1.0 if model_settings.causal else settings.mask_rate
     if settings.pairs != "none":
         found.append(pairs.auxiliary(settings.pairs, model_settings.hidden, tokenizer, tokens, seed))
+    if settings.masking.explicit:
+        found.append(ernie_gram.auxiliary(model_settings, lists.ngrams, len(tokenizer), rate, seed))
+    if weight := weights.get(contrastive.NAME):
+        found.append(contrastive.auxiliary(weight, model_settings, len(tokenizer), rate, seed))
+    if weight := weights.get(categories.NAME):
+        found.append(categories.auxiliary(weight, model_settings.hidden, lists.categories, seed))
+    if weight := weights.get(replaced_tokens.NAME):
+        found.append(replaced_tokens.auxiliary(weight, model_settings, tokenizer, rate, seed))
     return tuple(found)
 
 
@@ -88,6 +103,9 @@ def attach(model: Any, auxiliaries: Sequence[Auxiliary]) -> None:
     modules = {one.name: one.module for one in auxiliaries if one.module is not None}
     if modules:
         model.auxiliary = nn.ModuleDict(modules)
+    for one in auxiliaries:
+        if one.join is not None:
+            one.join(model)
 
 
 def detach(model: Any) -> nn.ModuleDict | None:

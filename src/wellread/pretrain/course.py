@@ -115,7 +115,8 @@ def lay(
         steps = round(settings.tokens / only.mean_tokens_per_step) if settings.tokens is not None else 0
         if settings.tokens is None:
             steps = round((settings.epochs or 1.0) * only.steps_per_epoch)
-        return Course((Leg(only, 0, 0, max(1, steps), 0, whole=True),))
+        steps = 0 if settings.tokens == 0 else max(1, steps)
+        return Course((Leg(only, 0, 0, steps, 0, whole=True),))
     ends = _ends(settings, stages, whole)
     legs: list[Leg] = []
     for phase, (begin, end) in enumerate(zip([0.0, *ends], ends, strict=False)):

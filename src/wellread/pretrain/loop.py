@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from wellread import allocator, files, rng
 from wellread.errors import ArtefactError, UserError
 from wellread.finetune.stability import averaging
 from wellread.models import build, packed, positions
-from wellread.objectives import distillation
+from wellread.objectives import categories, distillation
 from wellread.objectives.distillation import Teacher
 from wellread.objectives.prediction import head_loss, score
 from wellread.objectives.units import lists
@@ -155,6 +155,8 @@ def pretrain(
                 data = _open(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)
                 store, place = data.train.legs[0].packing.store, folder / "scratch" / "lists"
                 masked = lists.prepare(settings.masking, store, tokenizer, place, quiet=quiet)
+                if settings.categories:
+                    masked = replace(masked, categories=categories.load(folder, store))
             for leg in data.train.legs:
                 shares.check(leg.packing, group)
             steps = data.train.steps
@@ -185,7 +187,7 @@ def make_trainer(
     if settings.recompute:
         allocator.return_large_blocks()
     model = make_model(model_settings, settings, tokenizer, seed)
-    auxiliaries = auxiliary.make(model_settings, settings, tokenizer, tokens, seed)
+    auxiliaries = auxiliary.make(model_settings, settings, tokenizer, tokens, seed, masked)
     auxiliary.attach(model, auxiliaries)
     model.to(device)  # type: ignore[arg-type]
     teacher = None

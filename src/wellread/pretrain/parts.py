@@ -133,6 +133,7 @@ def _sequences(batch: PackedBatch, first: int, last: int) -> PackedBatch:
         position_ids=batch.position_ids[start:stop],
         word_ids=batch.word_ids[start:stop],
         sample_ids=batch.sample_ids[first:last],
+        document_ids=None if batch.document_ids is None else batch.document_ids[first:last],
     )
 
 
@@ -238,7 +239,8 @@ def check_shape(shape: Shape, settings: ModelSettings) -> None:
         raise ArtefactError(
             f"the checkpoint at model.start reads {shape.max_length} tokens at most",
             where="model.max_length",
-            fix=f"set model.max_length to {shape.max_length} or less",
+            fix=f"set model.max_length to {shape.max_length} or less, or make the checkpoint "
+            f"longer: `wellread extend CHECKPOINT --length {settings.max_length} --attention full --to DIR`",
         )
     if settings.grow != "none":
         check_growth(shape, settings)

@@ -83,7 +83,7 @@ def line_chart(frame: Frame, series: Sequence[Series]) -> Markup:
         return inner_height * (y_high - y) / (y_high - y_low)
 
     x_ticks = frame.x_ticks if frame.x_ticks is not None else ticks(x_low, x_high, 5)
-    parts = [_grid(ticks(y_low, y_high, 5), place_y, frame.width), _x_axis(x_ticks, place_x, frame.width)]
+    parts = [grid(ticks(y_low, y_high, 5), place_y, frame.width), x_axis(x_ticks, place_x, frame.width)]
     # Markers at the edges stay whole, lines beyond the range do not: the inner picture clips 6 units out.
     parts.append(
         f'<svg x="{LEFT - 6}" y="{TOP - 6}" width="{inner_width + 12}" height="{inner_height + 12}" '
@@ -106,7 +106,7 @@ def swatch(style: Style) -> Markup:
     dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
     return Markup(
         f'<svg class="swatch {style.colour}" viewBox="0 0 28 12" aria-hidden="true">'
-        f'<path class="line" d="M1 6H27"{dash}/>{_marker(style.marker, 14, 6)}</svg>'
+        f'<path class="line" d="M1 6H27"{dash}/>{marker(style.marker, 14, 6)}</svg>'
     )
 
 
@@ -143,7 +143,7 @@ def reliability(title: str, description: str, curves: Sequence[tuple[Style, Sequ
     size, left, top, bottom = 220, 46, 12, 42
     width, height = size + left + 14, size + top + bottom
     parts = [
-        _grid([i / 5 for i in range(6)], lambda y: size * (1 - y), width, percent=True),
+        grid([i / 5 for i in range(6)], lambda y: size * (1 - y), width, percent=True),
         f'<path class="ideal" d="M{left} {top + size}L{left + size} {top}"/>',
     ]
     for i in range(6):
@@ -177,7 +177,7 @@ def histogram(title: str, description: str, x_label: str, bars: Sequence[tuple[s
     highest = max((count for _, count in bars), default=1) or 1
     step = inner_width / max(len(bars), 1)
     every = math.ceil((8 + 6.6 * max((len(name) for name, _ in bars), default=1)) / step)
-    parts = [_grid(ticks(0, highest, 4), lambda y: inner_height * (1 - y / highest))]
+    parts = [grid(ticks(0, highest, 4), lambda y: inner_height * (1 - y / highest))]
     for i, (name, count) in enumerate(bars):
         tall = inner_height * count / highest
         parts.append(
@@ -222,7 +222,7 @@ def whisker(mean: float, bounds: Sequence[float] | None, scale: tuple[float, flo
         body = f'<path class="line" d="M{left:.1f} 8H{right:.1f}M{left:.1f} 4V12M{right:.1f} 4V12"/>'
     return Markup(
         f'<svg class="whisker {style.colour}" viewBox="0 0 {width} 16" aria-hidden="true">'
-        f"{body}{_marker(style.marker, place(mean), 8) if mean >= low else ''}</svg>"
+        f"{body}{marker(style.marker, place(mean), 8) if mean >= low else ''}</svg>"
     )
 
 
@@ -276,7 +276,7 @@ def _tick_text(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
 
 
-def _grid(
+def grid(
     values: Sequence[float], place_y: Callable[[float], float], width: float = WIDTH, percent: bool = False
 ) -> str:
     """Horizontal lines with their numbers on the left."""
@@ -291,7 +291,7 @@ def _grid(
     return "".join(parts)
 
 
-def _x_axis(values: Sequence[float], place_x: Callable[[float], float], width: float) -> str:
+def x_axis(values: Sequence[float], place_x: Callable[[float], float], width: float) -> str:
     """Marks and numbers below; numbers that would touch their left neighbour are left out."""
     bottom = HEIGHT - BOTTOM
     parts = [f'<path class="rule" d="M{LEFT} {bottom}H{_n(width - RIGHT)}"/>']
@@ -319,12 +319,13 @@ def _draw(one: Series, place_x: Callable[[float], float], place_y: Callable[[flo
     dash = f' stroke-dasharray="{one.style.dash}"' if one.style.dash else ""
     parts.append(f'<path class="{"line faint" if one.faint else "line"}" d="M{path}"{dash}/>')
     if one.markers:
-        parts += [_marker(one.style.marker, place_x(x), place_y(y)) for x, y in one.points]
+        parts += [marker(one.style.marker, place_x(x), place_y(y)) for x, y in one.points]
     parts.append("</g>")
     return "".join(parts)
 
 
-def _marker(kind: str, x: float, y: float) -> str:
+def marker(kind: str, x: float, y: float) -> str:
+    """A point."""
     if kind == "square":
         return f'<rect class="dot" x="{_n(x - 3.2)}" y="{_n(y - 3.2)}" width="6.4" height="6.4"/>'
     if kind == "triangle":

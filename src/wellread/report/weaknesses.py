@@ -182,7 +182,12 @@ def _pretraining(facts: RunFacts) -> Iterator[str]:
     if main is None:
         return
     tokens, weights = main.facts.get("tokens", 0), main.facts.get("parameters", 0)
-    if weights and tokens < TOKENS_PER_PARAMETER * weights:
+    if main.model.start:
+        yield (
+            f"The model started from {main.model.start}; whether it had read texts of dev and test before "
+            "is not known here."
+        )
+    if tokens and weights and tokens < TOKENS_PER_PARAMETER * weights:
         yield (
             f"Pre-training read {numbers.short(tokens)} tokens, {tokens / weights:.2g} per parameter; "
             "published models of a field read far more, and these scores do not show what the method reaches "

@@ -37,8 +37,11 @@ def built(facts: RunFacts) -> str:
         others = [variant.title for variant in facts.variants[1:]]
         named = f"{main.title}, {describe(main)}" if others else describe(main)
         beside = f", and beside it {numbers.listing(others)}" if others else ""
-        sentences.append(f"This run pre-trained {named}{beside}.")
-        sentences.append(_reading(facts, main))
+        if main.facts.get("tokens"):
+            sentences.append(f"This run pre-trained {named}{beside}.")
+            sentences.append(_reading(facts, main))
+        else:
+            sentences.append(f"This run took {named}, pre-trained elsewhere, as it is ({main.model.start}).")
     seconds = sum(cost.seconds for cost in facts.costs)
     if seconds:
         where = machine(facts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from wellread import files
@@ -36,6 +36,7 @@ def export(
     force: bool = False,
     card: str | None = None,
     half: bool = False,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Copy a model folder, whole or not at all, with a manifest of hashes beside the files.
 
@@ -45,6 +46,7 @@ def export(
         force: replace an earlier export.
         card: the model card, written as README.md.
         half: store float32 weights as float16, in half the bytes; they are read back as float32.
+        beside: further files, by their places in the folder.
 
     Returns:
         ``to``.
@@ -75,6 +77,9 @@ def export(
         copy_files(folder, partial, PATTERNS, half=half)
         if card is not None:
             (partial / "README.md").write_text(card, "utf-8")
+        for name, content in (beside or {}).items():
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_bytes(content)
     return to
 
 

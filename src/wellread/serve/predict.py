@@ -103,7 +103,7 @@ class Predictor:
         if (folder / files.MANIFEST).exists():
             files.check(folder)
         name = (getattr(config, "architectures", None) or [""])[0]
-        length, tokenizer = int(config.max_position_embeddings), tokenizers.load(folder)
+        length, tokenizer = build.longest(config), tokenizers.load(folder)
         if name.endswith(("ForMaskedLM", "LMHeadModel", "ForCausalLM")) and (folder / NOTES).exists():
             labels, head = _answering(folder, tokenizer)
             model = stored.load(folder, "mlm" if name.endswith("ForMaskedLM") else "clm").eval()

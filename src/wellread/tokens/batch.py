@@ -19,6 +19,9 @@ class PackedBatch:
         word_ids: (T,) int64, the number of the token's word within its sequence, -1 for special tokens.
         sample_ids: (S,) int64, the store's number of each sequence (its identity for masking).
         token_type_ids: (T,) int64, 1 in the second text of a pair, for the models that are told; or None.
+        document_ids: (S,) int64, number of the document in the store that each sequence is of; or None.
+        slots: (S,) int64, how many tokens at the end of each sequence are query slots: no other token sees
+            them (objectives/ernie_gram.py); or None.
     """
 
     input_ids: Tensor
@@ -27,6 +30,8 @@ class PackedBatch:
     word_ids: Tensor
     sample_ids: Tensor
     token_type_ids: Tensor | None = None
+    document_ids: Tensor | None = None
+    slots: Tensor | None = None
 
     @property
     def tokens(self) -> int:

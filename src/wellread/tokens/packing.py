@@ -174,6 +174,7 @@ def assemble(store: Store, starts: np.ndarray, lengths: np.ndarray, samples: np.
     index = np.repeat(starts[samples] - head, sizes)[is_text] + position_ids[is_text]
     input_ids[is_text], begins = store.gather(index)
     words = np.cumsum(begins)
+    documents = np.searchsorted(store.offsets, starts[samples], side="right") - 1
     firsts = np.cumsum(inner) - inner
     word_ids = np.full(ends[-1], -1, np.int64)
     # A sample may begin within a word; its first token then belongs to word 0 all the same.
@@ -184,6 +185,7 @@ def assemble(store: Store, starts: np.ndarray, lengths: np.ndarray, samples: np.
         position_ids=torch.from_numpy(position_ids),
         word_ids=torch.from_numpy(word_ids),
         sample_ids=torch.from_numpy(np.asarray(samples, np.int64)),
+        document_ids=torch.from_numpy(documents),
     )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from wellread.models.long import encoder as long
+
 # Matrices of a layer by part; a number says which third of a fused projection of queries, keys and values.
 PARTS: dict[str, dict[str, tuple[tuple[str, int | None], ...]]] = {
     "modernbert": {
@@ -46,6 +48,8 @@ PARTS: dict[str, dict[str, tuple[tuple[str, int | None], ...]]] = {
     },
 }
 
+PARTS["longformer"] = PARTS["big_bird"] = PARTS["bert"]
+
 CAUSAL = ("llama", "gpt2")
 
 
@@ -69,9 +73,9 @@ class Site:
 def layers(model: Any) -> nn.ModuleList:
     """The transformer layers of a stock model."""
     body = model.base_model
-    return {"bert": lambda: body.encoder.layer, "gpt2": lambda: body.h}.get(
-        model.config.model_type, lambda: body.layers
-    )()
+    if model.config.model_type in ("bert", *long.LAYOUTS):
+        return body.encoder.layer
+    return body.h if model.config.model_type == "gpt2" else body.layers
 
 
 def sites(model: Any, parts: Sequence[str]) -> list[Site]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from wellread import files
 from wellread.errors import ArtefactError, DataError
-from wellread.objectives.units import lexicon, phrases, pmi, tf_idf
+from wellread.objectives.units import lexicon, ngrams, phrases, pmi, tf_idf
 from wellread.objectives.units.phrases import Phrases, Words
 from wellread.progress import say
 from wellread.settings import MaskingSettings
@@ -30,14 +30,18 @@ class Lists:
     Attributes:
         phrases: those of PMI masking.
         terms: those of the lexicon.
+        ngrams: those of the t-statistic.
         rarity: of the corpus' words.
+        categories: (documents,) category of each document of the store, -1 for none.
     """
 
     phrases: Phrases = field(default_factory=dict)
     terms: Phrases = field(default_factory=dict)
+    ngrams: Phrases = field(default_factory=dict)
     rarity: tf_idf.Rarity = field(
         default_factory=lambda: tf_idf.Rarity(np.empty(0, np.uint64), np.empty(0), 0.0)
     )
+    categories: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
 
 
 NONE = Lists()
@@ -77,6 +81,7 @@ def prepare(
         "terms_sha256": files.sha256_bytes(files.canonical_json(terms)),
         "pmi_coverage": settings.pmi_coverage,
         "least": least,
+        "ngrams": settings.ngrams,
     }
     saved = _load(folder, facts)
     if saved is not None:
@@ -88,6 +93,8 @@ def prepare(
     found: dict[str, np.ndarray] = {}
     if "pmi" in wanted:
         found |= _arrays("phrases", _phrases(corpus, settings.pmi_coverage, least, quiet))
+    if "ngram" in wanted:
+        found |= _arrays("ngrams", _ngrams(corpus, settings.ngrams, least, quiet))
     if "lexicon" in wanted:
         listed = lexicon.encode(terms, tokenizer, folder / "terms")
         _check_terms(len(terms), listed, corpus, quiet)
@@ -116,6 +123,21 @@ def _phrases(corpus: Words, coverage: float, least: int, quiet: bool) -> dict[in
     if not quiet:
         total = sum(len(hashes) for hashes in listed.values())
         say(f"masking: {total:,} phrases cover {covered:.1%} of the words")
+    return listed
+
+
+def _ngrams(corpus: Words, size: int, least: int, quiet: bool) -> dict[int, np.ndarray]:
+    listed = ngrams.learn(corpus, pmi.count(corpus, least, max(ngrams.SHARES)), size)
+    total = sum(map(len, listed.values()))
+    if total < FEWEST_PHRASES:
+        raise DataError(
+            f"the corpus is too small to learn n-grams from: {total} occur {least} times or more and oftener "
+            f"than by chance, {FEWEST_PHRASES} are needed",
+            where=f"{UNITS_KEY}.ngram",
+            fix="leave ngram out (span needs no list), or give a larger corpus",
+        )
+    if not quiet:
+        say(f"masking: {total:,} n-grams")
     return listed
 
 
@@ -157,4 +179,4 @@ def _of(arrays: dict[str, np.ndarray]) -> Lists:
     rarity = NONE.rarity
     if "words" in arrays:
         rarity = tf_idf.Rarity(arrays["words"], arrays["idf"], float(arrays["unseen"]))
-    return Lists(listed("phrases"), listed("terms"), rarity)
+    return Lists(listed("phrases"), listed("terms"), listed("ngrams"), rarity)

@@ -106,14 +106,14 @@ def best_splits(hashes: np.ndarray, counted: dict[int, Counts]) -> dict[int, np.
         at = counted[n].where
         sums = np.full(len(at), -np.inf)
         for head in range(1, n):
-            left = counted[head].log_share[_find(hashes, counted, at, head)]
-            right = whole[n - head][_find(hashes, counted, at + head, n - head)]
+            left = counted[head].log_share[find(hashes, counted, at, head)]
+            right = whole[n - head][find(hashes, counted, at + head, n - head)]
             sums = np.maximum(sums, left + right)
         split[n], whole[n] = sums, np.maximum(sums, counted[n].log_share)
     return split
 
 
-def _find(hashes: np.ndarray, counted: dict[int, Counts], at: np.ndarray, n: int) -> np.ndarray:
+def find(hashes: np.ndarray, counted: dict[int, Counts], at: np.ndarray, n: int) -> np.ndarray:
     """The numbers of the phrases of n words that begin at the words ``at``."""
     windows = hashes[at[:, None] + np.arange(n)].reshape(-1)
     *_, (_, grams_here) = grams(windows, n) if len(at) else [(n, np.empty(0, np.uint64))]

@@ -20,6 +20,7 @@ from wellread.serve.engines import agreement, onnx, onnx_int8, openvino, openvin
 from wellread.serve.engines.engine import FACTS, OPEN, feed, open_engine
 from wellread.serve.engines.formats import FORMATS, TRANSFORMERS, check_formats
 from wellread.serve.predict import Predictor
+from wellread.sparsity.linear import STACKS
 from wellread.stages import stage_folder
 from wellread.tasks.task import Example, Task
 
@@ -37,6 +38,7 @@ def export_engine(
     task: Task | None = None,
     force: bool = False,
     card: str | None = None,
+    keep_layers: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Export a fine-tuned encoder for one engine or several.
 
@@ -51,6 +53,7 @@ def export_engine(
             compared with floating point.
         force: replace an earlier export.
         card: the model card, which then begins README.md.
+        keep_layers: numbers of layers whose matrix products stay in floating point in int8 formats.
 
     Returns:
         What engine.json holds: {"kind", "labels", "max_length", "pad_id", "inputs", "parity", "engines":
@@ -76,7 +79,7 @@ def export_engine(
         )
     export.check_place(folder, to, force=force)
     with export.writing(to), files.new_folder(to) as partial:
-        facts = _write(folder, partial, reference, chosen, examples)
+        facts = _write(folder, partial, reference, chosen, examples, keep_layers)
         if task is not None:
             _compare(partial, reference, facts, task)
         files.write_json(partial / FACTS, facts)
@@ -119,7 +122,12 @@ def _open(folder: Path) -> Predictor:
 
 
 def _write(
-    folder: Path, partial: Path, reference: Predictor, formats: Sequence[str], examples: Sequence[Example]
+    folder: Path,
+    partial: Path,
+    reference: Predictor,
+    formats: Sequence[str],
+    examples: Sequence[Example],
+    keep_layers: Sequence[int],
 ) -> dict[str, Any]:
     """Write the graphs of all formats; returns the folder's facts."""
     model: Any = build.load(folder, "tag" if reference.kind == "tag" else "classify").eval()
@@ -131,6 +139,7 @@ def _write(
     with tempfile.TemporaryDirectory(prefix="wellread-export-") as scratch:
         plain = Path(scratch) / "model.onnx"
         onnx.write(model, inputs, plain)
+        kept = onnx.layer_products(plain, STACKS[model.config.model_type], keep_layers) if keep_layers else []
         checks = []
         for name in formats:
             engine, path = FORMATS[name].engine, partial / FILES[FORMATS[name].engine]
@@ -141,11 +150,12 @@ def _write(
             if name == "onnx":
                 shutil.copyfile(plain, path)
             elif name == "onnx-int8":
-                onnx_int8.write(plain, path)
+                onnx_int8.write(plain, path, kept)
             elif name == "openvino":
                 openvino.write(plain, path)
             else:
-                openvino_int8.write(plain, path, _feeds(reference, examples, tuple(inputs), pad_id))
+                feeds = _feeds(reference, examples, tuple(inputs), pad_id)
+                openvino_int8.write(plain, path, feeds, kept)
             engines[engine] = _facts(name, path, partial)
     return {
         "kind": reference.kind,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from wellread.errors import UserError
 
 TRANSFORMERS = "transformers"
+SENTENCES = "sentence-transformers"
 ENGINES = ("torch", "onnx", "openvino")
 
 
@@ -52,10 +53,14 @@ def check_formats(names: Sequence[str]) -> tuple[str, ...]:
                 where="--format gguf",
                 fix="export with --format transformers, then convert_hf_to_gguf.py of the llama.cpp sources",
             )
-        if name != TRANSFORMERS and name not in FORMATS:
-            known = ", ".join((TRANSFORMERS, *FORMATS))
+        if name not in (TRANSFORMERS, SENTENCES, *FORMATS):
+            known = ", ".join((TRANSFORMERS, SENTENCES, *FORMATS))
             raise UserError(f"there is no format {name!r}", where="--format", fix=f"one of: {known}")
     chosen = tuple(dict.fromkeys(names))
+    if SENTENCES in chosen and len(chosen) > 1:
+        raise UserError(
+            f"{SENTENCES} stands alone in its folder", where="--format", fix="export into two folders"
+        )
     engines = [FORMATS[name].engine for name in chosen if name in FORMATS]
     if len(engines) > len(set(engines)):
         raise UserError(

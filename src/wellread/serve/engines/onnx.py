@@ -59,6 +59,26 @@ def write(model: Any, inputs: Sequence[str], path: Path) -> None:
         program.save(str(path))
 
 
+def layer_products(graph: Path, stack: str, layers: Sequence[int]) -> list[str]:
+    """Names of the matrix products within some layers, as the exporter noted where each node comes from.
+
+    Args:
+        graph: written by :func:`write`.
+        stack: path of the layers in the base model.
+        layers: their numbers.
+    """
+    import onnx
+
+    places = [f".{stack}.{layer}'" for layer in layers]
+    found = []
+    for node in onnx.load(str(graph), load_external_data=False).graph.node:
+        scopes = {entry.key: entry.value for entry in node.metadata_props}
+        scope = scopes.get("pkg.torch.onnx.name_scopes", "")
+        if node.op_type in ("MatMul", "Gemm") and any(place in scope for place in places):
+            found.append(node.name)
+    return found
+
+
 def open_graph(path: Path, threads: int, _workers: int = 1) -> Run:
     """A session as a function from inputs to logits; several threads may call it at once.
 

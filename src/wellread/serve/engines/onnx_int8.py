@@ -8,15 +8,17 @@ everywhere.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def write(graph: Path, path: Path) -> None:
+def write(graph: Path, path: Path, kept: Sequence[str] = ()) -> None:
     """Quantise the linear layers and embeddings of a graph.
 
     Args:
         graph: a graph in floating point.
         path: of the quantised one.
+        kept: names of nodes that stay in floating point.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -27,6 +29,13 @@ def write(graph: Path, path: Path) -> None:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        quantize_dynamic(model, str(path), weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+        quantize_dynamic(
+            model,
+            str(path),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+            nodes_to_exclude=list(kept),
+        )
     finally:
         logging.disable(before)

@@ -16,13 +16,14 @@ import numpy as np
 from wellread.serve.engines import openvino
 
 
-def write(graph: Path, path: Path, feeds: Sequence[dict[str, np.ndarray]]) -> None:
+def write(graph: Path, path: Path, feeds: Sequence[dict[str, np.ndarray]], kept: Sequence[str] = ()) -> None:
     """Quantise an ONNX graph and write it in OpenVINO's form.
 
     Args:
         graph: a graph in floating point.
         path: of the quantised one (XML).
         feeds: inputs of the graph to calibrate on.
+        kept: names of nodes that stay in floating point.
     """
     import nncf
 
@@ -33,6 +34,7 @@ def write(graph: Path, path: Path, feeds: Sequence[dict[str, np.ndarray]]) -> No
             nncf.Dataset(feeds),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(feeds),
+            ignored_scope=nncf.IgnoredScope(names=list(kept)) if kept else None,
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
     openvino.save(model, path)

@@ -1,0 +1,126 @@
+"""Compare frozen embeddings by what was learnt besides masking, with few labels; resumable.
+
+    python experiments/embeddings/run.py --out WORK
+
+All arms but "none" cost the same accounted FLOPs: one that reads more besides reads fewer tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import wellread
+from wellread import files, recipe
+from wellread.evaluate.metrics import score
+from wellread.evaluate.rivals import encoder
+from wellread.models import build
+from wellread.objectives import categories
+from wellread.pretrain import auxiliary
+from wellread.pretrain.loop import pretrain
+from wellread.progress import say
+from wellread.tasks.read import read_task
+from wellread.tasks.subset import subset
+from wellread.tokens import tokenizer as tokenizers
+
+ARMS: dict[str, dict[str, Any] | None] = {
+    "none": None,
+    "mlm": {},
+    "contrastive": {"besides": {"contrastive": 1.0}},
+    "categories": {"besides": {"categories": 1.0}, "categories": "journal"},
+    "replaced-tokens": {"besides": {"replaced-tokens": 50.0}},
+    "ngrams": {"masking": {"units": {"ngram": 1.0}, "explicit": True}},
+}
+
+
+def main() -> None:
+    given = arguments()
+    torch.set_num_threads(given.threads)
+    wellread.run(str(given.recipe), out=given.out / "prepared", until="tokens")
+    read, stages = recipe.load(given.recipe), given.out / "prepared" / "stages"
+    scores: dict[tuple[str, str, int], list[float]] = {}
+    for arm in given.arms:
+        for seed in range(given.seeds):
+            folder = model_of(
+                read, stages, given.out / "runs" / f"{arm}-{given.tokens}-{seed}", arm, given.tokens, seed
+            )
+            for task, budget, value in probed(read, stages, folder, given.labels, seed):
+                scores.setdefault((arm, task, budget), []).append(value)
+        rows = [{"arm": a, "task": t, "labels": n, "scores": found} for (a, t, n), found in scores.items()]
+        files.write_json(given.out / "results.json", rows)
+    text = table(rows)
+    files.write_bytes(given.out / "results.md", text.encode())
+    print(text)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).with_name("recipe.toml"))
+    parser.add_argument("--out", type=Path, required=True, help="where the runs are kept")
+    parser.add_argument("--arms", nargs="+", default=tuple(ARMS), choices=tuple(ARMS))
+    parser.add_argument("--tokens", type=int, default=8_000_000, help='read by "mlm"')
+    parser.add_argument("--labels", type=int, nargs="+", default=(20, 50, 200), help="of each task")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def model_of(read: Any, stages: Path, folder: Path, arm: str, tokens: int, seed: int) -> Path:
+    """The folder of an arm's model, which is trained unless it is there."""
+    model, changes = read.model_for("main"), ARMS[arm]
+    loaded = tokenizers.load(stages / "tokenizer")
+    folder.mkdir(parents=True, exist_ok=True)
+    if changes is None:
+        if not (folder / "model").exists():
+            build.save(build.build(model, loaded, "mlm", seed), loaded, folder / "model")
+        return folder / "model"
+    settings = recipe.merge(read.pretrain_for("main"), {"epochs": None, "tokens": tokens, **changes}, arm)
+    extra = sum(one.passes for one in auxiliary.make(model, settings, loaded, None, seed))
+    settings = settings.model_copy(update={"tokens": round(tokens / (1 + extra))})
+    if settings.categories:
+        corpus, train = stages / "corpus" / "documents.jsonl.zst", stages / "tokens" / "train"
+        categories.prepare(corpus, train, settings.categories, folder)
+    say(f"{arm}, seed {seed}: {settings.tokens:,} tokens")
+    pretrain(
+        model, settings, tokens=stages / "tokens", tokenizer=stages / "tokenizer", folder=folder, seed=seed
+    )
+    return folder / "model"
+
+
+def probed(
+    read: Any, stages: Path, folder: Path, labels: list[int], seed: int
+) -> list[tuple[str, int, float]]:
+    """(task, labels, test score) of logistic regressions on the frozen means."""
+    kept = folder.parent / "probes.json"
+    wanted = [[name, count] for name in read.tasks for count in labels]
+    known = files.read_json(kept) if kept.exists() else []
+    if [row[:2] for row in known] != wanted:
+        frozen, known = encoder.Encoder(folder), []
+        for name, count in wanted:
+            task = read_task(stages / "tasks" / name, name)
+            probe = encoder.fit(task, subset(task, count, seed), frozen)
+            found = score(task, "test", probe.predict(task.splits["test"]))
+            known.append([name, count, found[task.metric]])
+        files.write_json(kept, known)
+    return [(name, count, value) for name, count, value in known]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    columns = sorted({(row["task"], row["labels"]) for row in rows})
+    lines = ["| learnt | " + " | ".join(f"{task}, {labels}" for task, labels in columns) + " |"]
+    lines.append("|---|" + "---|" * len(columns))
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        here = {(row["task"], row["labels"]): row["scores"] for row in rows if row["arm"] == arm}
+        cells = [
+            f"{statistics.mean(here[at]):.3f} ({min(here[at]):.3f}-{max(here[at]):.3f})" for at in columns
+        ]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Truncation against long inputs on a task whose evidence lies beyond token 512; resumable.
+
+One start, made long once, is fine-tuned with inputs cut at each length: what differs is only how much of a
+text is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import make
+
+from wellread import files, given
+from wellread.finetune import grid
+from wellread.models.build import load_config, longest
+from wellread.models.long.extend import Extension, extend
+from wellread.pipeline import cores
+from wellread.progress import say
+from wellread.settings import FinetuneSettings
+from wellread.tasks.read import read_task, write_task
+from wellread.tokens import tokenizer as tokenizers
+
+TASK = "conclusion-direction"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the full-text articles")
+    parser.add_argument("--model", type=Path, default=Path("wellread-pubmed-mini"))
+    parser.add_argument("--out", type=Path, default=Path("runs/long-documents"))
+    parser.add_argument("--lengths", nargs="+", type=int, default=[512, 2048, 4096])
+    parser.add_argument("--attention", choices=["window", "full", "bigbird"], help="as of `wellread extend`")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--most", type=int, help="examples of each split, for a trial")
+    parser.add_argument("--threads", type=int, default=cores(), help="runs side by side")
+    parser.add_argument("--set", default="{}", help='more of [finetune] as JSON, e.g. {"epochs": 3}')
+    return parser.parse_args()
+
+
+def prepare(options: argparse.Namespace) -> tuple[Path, Path]:
+    """The long start and the task's folder, made where they are not there."""
+    short, start = given.checkpoint(options.model), options.out / "start"
+    if not (start / "config.json").is_file():
+        wanted = Extension(max(options.lengths), options.attention)
+        if longest(load_config(short)) >= wanted.length:
+            start = short
+        else:
+            extend(short, start, wanted)
+    task = options.out / "task"
+    if not (task / "task.toml").is_file():
+        counts = make.make(options.data, tokenizers.load(short), options.out / "files", options.most)
+        files.write_json(options.out / "task.json", counts)
+        say(json.dumps(counts))
+        write_task(read_task(options.out / "files", TASK), task)
+    return start, task
+
+
+def run(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All runs; what is done is not done again.  One record a length."""
+    start, task = prepare(options)
+    metric, records = read_task(task, TASK).metric, []
+    for length in options.lengths:
+        # No dropout of attention: on CPU it would build every square of scores.
+        values = {"recipe": "stable", "dropout": 0.0, **json.loads(options.set)}
+        settings = FinetuneSettings(**values, max_length=length, seeds=tuple(range(options.seeds)))
+        folder = options.out / "runs" / str(length)
+        names = {"task_name": TASK, "model_name": f"{length} tokens", "start_name": "pretrained"}
+        grid.run(task, start, start, settings, ("all",), folder, **names, threads=options.threads)
+        units = [folder / "units" / f"pretrained-all-{seed}" for seed in range(options.seeds)]
+        found = [files.read_json(unit / "result.json") for unit in units]
+        seconds = [files.read_json(unit / "costs.json")["seconds"] for unit in units]
+        records.append(
+            {
+                "length": length,
+                "metric": metric,
+                "test": [result["test"][metric] for result in found],
+                "dev": [result["dev"][metric] for result in found],
+                "accuracy": [result["test"]["accuracy"] for result in found],
+                "cut": found[0]["truncated"],
+                "seconds": statistics.fmean(seconds),
+            }
+        )
+        files.write_json(options.out / "results.json", {"task": TASK, "rows": records})
+    return records
+
+
+def main() -> None:
+    options = arguments()
+    print(
+        "| longest input | texts cut | test (mean ± std) | accuracy | seconds a run |\n|---|---|---|---|---|"
+    )
+    for row in run(options):
+        spread = f" ± {100 * statistics.stdev(row['test']):.1f}" if len(row["test"]) > 1 else ""
+        score = f"{row['metric']} {100 * statistics.fmean(row['test']):.1f}{spread}"
+        accuracy = 100 * statistics.fmean(row["accuracy"])
+        print(f"| {row['length']} | {row['cut']} | {score} | {accuracy:.1f} | {row['seconds']:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

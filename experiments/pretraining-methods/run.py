@@ -1,0 +1,201 @@
+"""Compare methods of pre-training at equal FLOPs and at equal seconds; resumable, README.md says how.
+
+    python experiments/pretraining-methods/run.py --out WORK
+
+Every arm is calibrated beside the plain one, tries its rates in pilots with a seed of their own, and is run
+with the best of them and the seeds 0, 1, ...; then all models are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import arms as declared
+import measures
+import page
+import runs
+import torch
+from arms import PLAIN, Arm
+from runs import Study
+
+from wellread import files, recipe
+from wellread.errors import UserError
+from wellread.pretrain.trial import Trial
+from wellread.progress import say
+from wellread.settings import MESH
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    given = arguments()
+    base = recipe.load(given.recipe)
+    torch.set_num_threads(base.threads or 1)
+    tokens = given.tokens or base.pretrain.tokens
+    if tokens is None:
+        raise SystemExit("the recipe needs pretrain.tokens, or give --tokens")
+    step = base.pretrain.batch_tokens
+    tokens = max(1, round(tokens / step)) * step  # what it really reads, on which the others' budgets stand
+    study = Study(
+        *(base, declared.load(given.arms_file), given.out, tokens),
+        *(given.rates, given.calibration_steps, given.rounds),
+    )
+    names = list(dict.fromkeys([PLAIN, *(given.arms or study.arms.arms)]))
+    chosen = [study.arms.arm(name) for name in names]
+    for arm in chosen:  # wrong settings are refused before anything runs
+        runs_checked(study, arm)
+    runs.prepare(study, given.recipe, given.terms)
+    if given.estimate:
+        print(estimate(study, chosen, given))
+        return
+    compare(study, chosen, given)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="where everything is kept")
+    parser.add_argument("--recipe", type=Path, default=HERE / "recipe.toml", help="corpus, model, tasks")
+    parser.add_argument("--arms-file", type=Path, default=HERE / "arms.toml")
+    parser.add_argument("--arms", nargs="+", help="some of them, or several joined as A+B; default all")
+    parser.add_argument("--tokens", type=int, help="of the plain arm; default the recipe's")
+    parser.add_argument("--match", nargs="+", choices=tuple(page.MATCHES), default=tuple(page.MATCHES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", type=int, default=3, help="how many rates a pilot tries")
+    parser.add_argument("--scales", type=float, nargs="*", default=(0.5, 2.0), help="other budgets of plain")
+    parser.add_argument("--measures", nargs="*", choices=tuple(measures.PARTS), default=tuple(measures.PARTS))
+    parser.add_argument("--labels", type=int, default=100, help="training examples of each task")
+    parser.add_argument("--terms", default=MESH, help="list of terms: mesh, or a file")
+    parser.add_argument("--rounds", type=int, default=3, help="of a calibration")
+    parser.add_argument("--calibration-steps", type=int, default=80)
+    parser.add_argument("--estimate", action="store_true", help="calibrate, say how long it would take")
+    return parser.parse_args()
+
+
+def runs_checked(study: Study, arm: Arm) -> None:
+    """Refuse an arm whose settings are impossible, or whose losses could not be compared."""
+    places = {name: Path(name) for name in arm.needs}
+    model, _ = declared.settings(study.recipe, arm, study.tokens, arm.rates[0], places)
+    if model.max_length != study.recipe.model.max_length or model.causal != study.recipe.model.causal:
+        raise SystemExit(f"{arm.name}: max_length and kind of model must be the recipe's, or losses differ")
+
+
+def compare(study: Study, chosen: list[Arm], given: argparse.Namespace) -> None:
+    """All pilots, runs and measurements; the tables are written anew after each round of seeds."""
+    plans: dict[str, dict[str, int]] = {}
+    rates: dict[str, float] = {}
+    diverged: list[str] = []
+    for arm in chosen:
+        plan = runs.budgets(study, arm)
+        rate = runs.tuned(study, arm, plan["flops"])
+        if rate is None:
+            diverged.append(f"{arm.name}: all pilots")
+            continue
+        plans[arm.name], rates[arm.name] = {match: plan[match] for match in given.match}, rate
+    rows: list[dict[str, Any]] = []
+    scaled: list[dict[str, Any]] = []
+    for seed in range(given.seeds):
+        for arm in chosen:
+            for tokens in dict.fromkeys(plans.get(arm.name, {}).values()):
+                made = runs.run(study, arm, tokens, rates[arm.name], seed)
+                if made is None:
+                    diverged.append(f"{arm.name}: {tokens:,} tokens, seed {seed}")
+                    continue
+                matches = [match for match, count in plans[arm.name].items() if count == tokens]
+                rows.append(row(study, arm, made, matches, seed, given))
+                rows[-1]["rate"] = rates[arm.name]
+                report(study, rows, scaled, diverged)
+        for scale in given.scales:
+            tokens = round(study.tokens * scale / study.batch) * study.batch
+            made = runs.run(study, study.arms.arm(PLAIN), tokens, rates[PLAIN], seed)
+            if made:
+                scaled.append({"scale": scale, "seed": seed, "loss": made.loss})
+        print(report(study, rows, scaled, diverged))
+
+
+def row(
+    study: Study, arm: Arm, made: Trial, matches: list[str], seed: int, given: argparse.Namespace
+) -> dict[str, Any]:
+    """A line of results.jsonl."""
+    before = runs.sources(study, arm, seed).values()
+    found = {
+        "arm": arm.name,
+        "page": arm.page,
+        "match": matches,
+        "seed": seed,
+        "tokens": made.tokens,
+        "flops": made.flops * (1 + arm.uncounted),
+        "source_flops": sum(one.flops for one in before),
+        "seconds": made.seconds,
+        "source_seconds": sum(one.seconds for one in before),
+        "loss": made.loss,
+        "labels": given.labels,
+    }
+    for part in given.measures:
+        scores, _ = measures.measure(study, made.folder, part, given.labels, seed)
+        found[part] = scores["whole"] if part == "terms" else scores
+        found |= {"term_tokens": scores["tokens"], "term_count": scores["count"]} if part == "terms" else {}
+    return found
+
+
+def report(
+    study: Study, rows: list[dict[str, Any]], scaled: list[dict[str, Any]], diverged: list[str]
+) -> str:
+    """Write results.jsonl, results.md and the plots."""
+    with runs.alone(study, "report"):
+        return _report(study, rows, scaled, diverged)
+
+
+def _report(
+    study: Study, rows: list[dict[str, Any]], scaled: list[dict[str, Any]], diverged: list[str]
+) -> str:
+    lines = "".join(json.dumps(one) + "\n" for one in [*rows, *scaled])
+    files.write_bytes(study.out / "results.jsonl", lines.encode())
+    return page.write(rows, scaled, diverged, study.arms, study.out)
+
+
+def estimate(study: Study, chosen: list[Arm], given: argparse.Namespace) -> str:
+    """Hours that the whole comparison would take, from calibrations and one measurement of a model."""
+    plain = study.arms.arm(PLAIN)
+    size = study.steps * study.batch
+    made = runs.run(study, plain, size, None, runs.TUNING_SEED)
+    if made is None:
+        raise SystemExit("the plain arm diverged at once: lower its rates")
+    pace = made.seconds / made.tokens
+    each = sum(measures.measure(study, made.folder, part, given.labels, 0)[1] for part in given.measures)
+    total, lines = 0.0, []
+    needed: set[str] = set()
+    for arm in chosen:
+        plan = runs.budgets(study, arm)
+        kinds = {plan[match] for match in given.match}
+        cost = runs.costs(study, arm)
+        pilots = study.rates * study.arms.pilot_share * plan["flops"]
+        pretraining = pace * cost.seconds * (given.seeds * sum(kinds) + pilots)
+        measuring = each * given.seeds * len(kinds)
+        total += pretraining + measuring
+        needed |= arm.needs - {runs.TERMS}
+        lines.append(
+            f"{arm.name:16} FLOPs/token {cost.flops:5.2f}x  seconds/token {cost.seconds:5.2f}x  "
+            f"{pretraining / 60:6.1f} min pre-training, {measuring / 60:6.1f} min measuring"
+        )
+    spent = [pace * study.tokens * given.seeds * scale for scale in given.scales]
+    spent += [
+        pace
+        * runs.costs(study, study.arms.sources[name]).seconds
+        * runs.source_tokens(study, study.arms.sources[name])
+        * (given.seeds + 1)
+        for name in needed
+    ]
+    total += sum(spent)
+    say(f"a measurement of one model takes {each:.0f} s")
+    return "\n".join([*lines, f"in all {total / 3600:.1f} hours for {len(chosen)} arms"])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"Error: {error}")

@@ -1,0 +1,1 @@
+"""Attention for long documents, and short checkpoints made long."""

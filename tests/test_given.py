@@ -1,0 +1,49 @@
+"""Recipes that the command line changes: they begin elsewhere, and the copy says so."""
+
+import tomllib
+
+import pytest
+
+from synthetic import RECIPE
+from wellread import given, recipe
+from wellread.errors import RecipeError
+
+TEXT = RECIPE.format(epochs=1, checkpoint_seconds=60).encode()
+MINI = "wellread-pubmed-mini"
+
+
+def test_a_recipe_that_starts_from_a_model_pretrains_nothing_and_keeps_the_rest():
+    before, changed = tomllib.loads(TEXT.decode()), given.start_from(TEXT, MINI, "tiny.toml")
+    after = tomllib.loads(changed.decode())
+    assert after["pretrain"] == {"tokens": 0, "batch_tokens": 512}
+    assert after["tokenizer"] == {"path": MINI} and after["model"]["start"] == MINI
+    assert (after["model"]["hidden"], after["model"]["max_length"]) == (192, 64)
+    for key in set(before) - {"pretrain", "tokenizer", "model"}:
+        assert after[key] == before[key]
+    settings = recipe.parse(after)
+    assert settings.pretrain_for("main").tokens == 0
+
+
+def test_variants_cannot_start_elsewhere():
+    text = TEXT + b'\n[[variants]]\nname = "dense"\n'
+    with pytest.raises(RecipeError, match="variants") as caught:
+        given.start_from(text, MINI, "tiny.toml")
+    assert caught.value.where == "tiny.toml: variants"
+
+
+def test_toml_reads_back_as_it_was():
+    values = {
+        "text": 'a "quote", a \\ and é\n',
+        "odd key": [1, 2.5, True, "x"],
+        "table": {"inner": {"deep": [1]}, "list": []},
+        "rows": [{"name": "a", "change": {"x": 1e-5}}, {"name": "b"}],
+    }
+    assert tomllib.loads(given.to_toml(values)) == values
+
+
+@pytest.mark.parametrize("change", ["", "\nsparsity = {level = 0.5}"])
+def test_nothing_to_train_needs_a_start_and_no_sparsity(change):
+    text = TEXT.decode().replace("epochs = 1\n", f"tokens = 0{change}\n", 1)
+    text = text.replace("[pretrain.sparsity]\nlevel = 0.75\n", "")
+    with pytest.raises(RecipeError, match="model.start" if not change else "sparse"):
+        recipe.parse(tomllib.loads(text))
