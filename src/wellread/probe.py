@@ -278,9 +278,10 @@ def pretraining(
         for number, stage in enumerate(stages)
     ]
     passes = sum(stage.share / probe.per_epoch for stage, probe in zip(stages, probes, strict=True))
-    pass_share = continual.share(recipe.pretrain_for(variant))
-    whole = round((settings.epochs or 1.0) / passes * pass_share)
-    tokens = settings.tokens if settings.tokens is not None else whole
+    tokens = settings.tokens
+    if tokens is None:
+        share = continual.share(recipe.pretrain_for(variant))
+        tokens = round((settings.epochs or 1.0) / passes * share)
     steps = max(1, round(sum(tokens * stage.share / stage.batch_tokens for stage in stages)))
     total, reduced, flops = 0.0, False, {"dense": 0.0, "accounted": 0.0}
     for stage, probe in zip(stages, probes, strict=True):

@@ -506,6 +506,10 @@ class PretrainSettings(Settings):
             raise ValueError(f"the last of batches must be batch_tokens ({self.batch_tokens})")
         if self.continual and (self.lengths or self.batches):
             raise ValueError("continual does not go with stages of lengths or batches: choose one")
+        if self.continual and self.continual.replay and self.categories:
+            raise ValueError("categories are the corpus' own: continual.replay has none, choose one")
+        if self.tokens == 0 and (self.continual or (self.teacher and self.teacher.keep < 1)):
+            raise ValueError("tokens = 0 reads no text: leave continual and teacher.keep out")
         if self.teacher and self.teacher.keep < 1 and (self.continual or self.lengths or self.batches):
             raise ValueError(
                 "teacher.keep chooses the text, and so do continual, lengths and batches: choose one of them"

@@ -237,8 +237,9 @@ class Costs:
         while not self._stop.wait(0.05):
             ticks += 1
             children = process.children(recursive=True) if ticks % 20 == 0 else []
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self.peak = max(self.peak, sum(p.memory_info().rss for p in (process, *children)))
+            with contextlib.suppress(psutil.Error):
+                found = sum(map(_own_bytes, (process, *children))) if children else process.memory_info().rss
+                self.peak = max(self.peak, found)
             if ticks % 40 == 0:
                 self._note()
 
@@ -246,6 +247,12 @@ class Costs:
         seconds = self._before + time.monotonic() - self._began
         with contextlib.suppress(OSError):  # a full disk is reported by the stage itself
             files.write_json(self._path, {"seconds": round(seconds, 3), "peak_memory_bytes": self.peak})
+
+
+def _own_bytes(process: Any) -> int:
+    """Memory of a process, what it shares with others divided among them where the system tells."""
+    found = process.memory_full_info()
+    return getattr(found, "pss", found.rss)
 
 
 def _fingerprint(stage: Stage, run: Path, hashes: _FileHashes) -> str:

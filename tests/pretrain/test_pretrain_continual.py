@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import Language, markov_texts
+from made_language import Language, markov_texts
 
 from wellread.errors import UserError
 from wellread.pretrain import continual, guard
@@ -64,7 +64,7 @@ def test_without_its_settings_nothing_changes(two, tmp_path, digests):
 
 def test_every_document_of_a_subset_is_read_as_often_as_epochs_say(two, tmp_path):
     settings = ContinualSettings(subset=0.25, general="general", replay=0.2)
-    from conftest import tiny_settings
+    from made_language import tiny_settings
 
     run = tiny_settings(tokens=None, epochs=3, continual=settings)
     course = continual.lay(two.tokens, run, 64, tokenizer.load(two.tokenizer), 0, tmp_path)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import markov_texts
+from made_language import markov_texts
 
 from wellread.pretrain import subset
 from wellread.tokens import store, tokenizer

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import tiny_model, tiny_settings
+from made_language import tiny_model, tiny_settings
 
 from wellread.objectives import distillation
 from wellread.pretrain import loop
