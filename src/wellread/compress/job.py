@@ -197,7 +197,9 @@ def _follow(
             continue
         reason = gate.why_not(row, job.max_drop, candidate.agreement)
         rows.append(row | {"why_not": reason})
-        told = f"{row['score']:.2f} on dev, {row['drop']:+.2f} lost, agrees in {row['agreement']:.2%}"
+        told = (
+            f"{row['score']:.2f} on dev, {pareto.points(row['drop'])} lost, agrees in {row['agreement']:.2%}"
+        )
         _tell(quiet, f"  {told}: {f'fails, {reason}' if reason else 'passes'}")
         if reason is None:
             return candidate.name
