@@ -186,12 +186,12 @@ def _follow(
             continue
         if not quiet:
             say(f"{job.target}: {candidate.name} ({candidate.says})")
-        why = _impossible(candidate)
+        why, row = _impossible(candidate), None
         try:
             row = None if why else units.make(shop, candidate)
         except UserError as error:
             why = error.what
-        if row is None or why:
+        if row is None:
             left_out.append({"name": candidate.name, "why": str(why)})
             _tell(quiet, f"  left out: {why}")
             continue
