@@ -186,18 +186,20 @@ def _follow(
             continue
         if not quiet:
             say(f"{job.target}: {candidate.name} ({candidate.says})")
-        why = _impossible(candidate)
+        why, row = _impossible(candidate), None
         try:
             row = None if why else units.make(shop, candidate)
         except UserError as error:
             why = error.what
-        if row is None or why:
+        if row is None:
             left_out.append({"name": candidate.name, "why": str(why)})
             _tell(quiet, f"  left out: {why}")
             continue
         reason = gate.why_not(row, job.max_drop, candidate.agreement)
         rows.append(row | {"why_not": reason})
-        told = f"{row['score']:.2f} on dev, {row['drop']:+.2f} lost, agrees in {row['agreement']:.2%}"
+        told = (
+            f"{row['score']:.2f} on dev, {pareto.points(row['drop'])} lost, agrees in {row['agreement']:.2%}"
+        )
         _tell(quiet, f"  {told}: {f'fails, {reason}' if reason else 'passes'}")
         if reason is None:
             return candidate.name

@@ -62,10 +62,11 @@ def sentence(found: dict[str, Any]) -> str:
     if found["chosen"] is None:
         return f"Nothing of the target {found['target']} keeps the quality; the model stays as it is."
     base, row = found["rows"][0], next(row for row in found["rows"] if row["chosen"])
+    name = numbers.metric_name(found["metric"]).removesuffix(" (%)")
     return (
         f"{row['name']} ({row['says']}): {row['speed']:.1f} times as fast as transformers in 32-bit floats "
         f"({base['speed']:.1f} times before), {row['bytes'] / 1e6:.2f} MB ({base['bytes'] / 1e6:.2f} MB "
-        f"before), {row['drop']:.2f} points of {found['metric']} lost on dev."
+        f"before), {pareto.points(row['drop'])} points of {name} lost on dev."
     )
 
 
@@ -77,7 +78,7 @@ def test_sentence(found: dict[str, Any]) -> str:
     low, high = own["drop_interval"]
     return (
         f"On test, read once at the end: {own['score']:.2f}, {base['score']:.2f} before; a difference of "
-        f"{own['drop']:.2f} points (95% interval {low:.2f} to {high:.2f}), the same decision in "
+        f"{pareto.points(own['drop'])} points (95% interval {low:.2f} to {high:.2f}), the same decision in "
         f"{own['agreement']:.2%}."
     )
 

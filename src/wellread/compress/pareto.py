@@ -62,7 +62,7 @@ def cells(row: Row) -> list[str]:
     return [
         f"{row['score']:.2f}",
         f"{row['interval'][0]:.1f}-{row['interval'][1]:.1f}",
-        f"{row['drop']:.2f}",
+        points(row["drop"]),
         f"{row['drop_interval'][0]:.1f} to {row['drop_interval'][1]:.1f}",
         f"{row['agreement']:.2%}",
         f"{row['bytes'] / 1e6:.2f}",
@@ -74,6 +74,11 @@ def cells(row: Row) -> list[str]:
 def times(row: Row) -> list[str]:
     """A row of the second table, but its name."""
     return [f"{one['p50_ms']:.2f} ({one['p95_ms']:.2f})" for one in row["latency"]]
+
+
+def points(value: float) -> str:
+    """0.004 and -0.004 as 0.00."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def verdict(row: Row) -> str:

@@ -34,6 +34,12 @@ from wellread.stages import code_hash
 from wellread.workers import torch_threads
 
 FP32 = "fp32"
+# What units are made with; tables and pages are no part of them.
+CODE = (
+    *(f"compress/{name}" for name in ("methods", "gate", "subject", "early_exit", "exits")),
+    *(f"compress/{name}" for name in ("quantise", "prune", "binarise")),
+    *("serve/engines", "finetune/loop"),
+)
 WEIGHTS = ("*.safetensors", "*.onnx", "*.xml", "*.bin")
 # Enough to rank layers; the paper's ten parts of a tenth of the data take long on a processor.
 SENSITIVITY = SensitivitySettings(parts=4, sequences=16, max_iterations=10)
@@ -65,7 +71,7 @@ class Shop:
             [task.kind, task.labels, task.metric],
             [repr(example) for split in ("train", "dev") for example in task.splits[split]],
             self.subject.settings.facts("seeds", "starts"),
-            [code_hash(name) for name in ("compress", "serve/engines", "finetune/loop")],
+            [code_hash(name) for name in CODE],
         ]
         return files.sha256_bytes(files.canonical_json(facts))
 

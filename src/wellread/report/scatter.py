@@ -13,6 +13,7 @@ from wellread.report import charts
 from wellread.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Style
 
 WIDTH = 560
+NEAR = 12  # dots so close share their label
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,13 @@ def chart(title: str, x_label: str, y_label: str, dots: Sequence[Dot], floor: fl
     def y(score: float) -> float:
         return inner_height * (high - score) / (high - low)
 
-    marks = [m * 10.0**power for power in range(-4, 7) for m in (1, 2, 5)]
+    marks = [m * 10.0**power for power in range(-4, 7) for m in (1, 1.5, 2, 3, 5, 7)]
     parts = [
         charts.grid(charts.ticks(low, high, 5), y, WIDTH),
         charts.x_axis([mark for mark in marks if left <= mark <= right], x, WIDTH),
         f'<path class="gate" d="M{LEFT} {TOP + y(floor):.1f}H{WIDTH - RIGHT}"/>',
     ]
+    spots: dict[tuple[int, int], list[tuple[float, float, str]]] = {}
     for one in dots:
         across, down = LEFT + x(one.cost), TOP + y(one.score)
         top, bottom = (TOP + y(edge) for edge in reversed(one.interval))
@@ -66,9 +68,12 @@ def chart(title: str, x_label: str, y_label: str, dots: Sequence[Dot], floor: fl
             f"{one.cost:.3g}</title>"
             f'<path class="line faint" d="M{place} {top:.1f}V{bottom:.1f}"/>'
             f"{charts.marker(one.look.marker, across, down)}</g>"
-            f'<text class="tick" x="{across + 6:.1f}" y="{down - 5:.1f}">'
-            f"{escape(one.number)}</text>"
         )
+        spots.setdefault((round(across / NEAR), round(down / NEAR)), []).append((across, down, one.number))
+    for together in spots.values():
+        across, down, _ = together[0]
+        told = ", ".join(number for _, _, number in together)
+        parts.append(f'<text class="tick" x="{across + 6:.1f}" y="{down - 5:.1f}">{told}</text>')
     parts.append(
         f'<text class="axis" x="{LEFT + inner_width / 2:.0f}" y="{HEIGHT - 5}" text-anchor="middle">'
         f"{escape(x_label)}</text>"
