@@ -3,8 +3,8 @@
     python benchmarks/long.py --plot long.png
 
 A step is forward and backward over one text.  Ways are measured in turn, and the fastest of the rounds is
-told, which other work on the machine disturbs least.  The last three columns: slope of a straight line, its share of
-the variance, and the exponent p of time ~ length^p, which is 1 where time is linear.
+told, which other work on the machine disturbs least.  The last three columns: slope of a straight line, its
+share of the variance, and the exponent p of time ~ length^p, which is 1 where time is linear.
 """
 
 from __future__ import annotations

@@ -89,11 +89,11 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    options = arguments()
+    rows = run(arguments())
     print(
         "| longest input | texts cut | test (mean ± std) | accuracy | seconds a run |\n|---|---|---|---|---|"
     )
-    for row in run(options):
+    for row in rows:
         spread = f" ± {100 * statistics.stdev(row['test']):.1f}" if len(row["test"]) > 1 else ""
         score = f"{row['metric']} {100 * statistics.fmean(row['test']):.1f}{spread}"
         accuracy = 100 * statistics.fmean(row["accuracy"])

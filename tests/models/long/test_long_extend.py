@@ -67,12 +67,12 @@ def test_plain_transformers_gives_the_same_at_every_length(long, name, layout):
     assert model.config.model_type == layout
     logits = heads.lm_logits(model, packed.hidden_states(model, stock.batch(LENGTHS))).split(LENGTHS)
     texts = stock.batch(LENGTHS).input_ids.split(LENGTHS)
-    for length, ids, got in zip(LENGTHS, texts, logits, strict=True):
-        # A new one each time: a stock BigBird that has met a short text is dense from then on.
-        plain = AutoModelForMaskedLM.from_pretrained(long / name).eval()
+    plain = AutoModelForMaskedLM.from_pretrained(long / name).eval()
+    # The longest first: a stock BigBird that has met a short text is dense from then on.
+    for ids, got in reversed(list(zip(texts, logits, strict=True))):
         close(got, plain(input_ids=ids[None]).logits[0])
-        body = AutoModel.from_pretrained(long / name).eval()
-        assert body(input_ids=ids[None]).last_hidden_state.shape == (1, length, 32)
+    body = AutoModel.from_pretrained(long / name).eval()
+    assert body(input_ids=texts[-1][None]).last_hidden_state.shape == (1, LENGTHS[-1], 32)
 
 
 def test_gradients_equal_those_of_plain_transformers(long):
@@ -89,6 +89,24 @@ def test_gradients_equal_those_of_plain_transformers(long):
         assert found[0].keys() == found[1].keys()
         for key, wanted in found[1].items():
             assert (found[0][key] - wanted).abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max())), key
+
+
+def test_gradients_through_global_tokens_equal_those_of_plain_transformers(long, tmp_path):
+    """A classifier's, whose first token has projections of its own."""
+    model = heads.task_model(long / "window", stock.tokenizer(), "classify", ("a", "b", "c"), 0.0, seed=2)
+    stock.randomise(model)
+    build.save(model, stock.tokenizer(), tmp_path)
+    weights, found = torch.randn(3), []
+    for ours in (True, False):
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+        batch = stock.batch([150])
+        logits = heads.sequence_logits(model, batch)[0] if ours else model(alone(150)).logits[0]
+        (logits * weights).sum().backward()
+        found.append({key: p.grad for key, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    assert any("key_global" in key for key in found[0])
+    for key, wanted in found[1].items():
+        close(found[0][key], wanted, 1e-5 * max(1.0, float(wanted.abs().max())))
 
 
 @torch.no_grad()
