@@ -59,7 +59,7 @@ def test_impossible_growth_is_a_problem_of_the_plan(tmp_path, monkeypatch):
     ("text", "why"),
     [
         (GROWN.replace("variants.small", "variants.other"), "no variant 'other'"),
-        (GROWN.replace("variants.small", "variants.grown"), "start from itself"),
+        (GROWN.replace("variants.small", "variants.grown"), "would need itself"),
         ("lengths = [[32, 0.5], [128, 0.5]]\n", "must be model.max_length"),
         ("lengths = [[8, 0.5], [64, 0.5]]\n", "cannot have sequences of 8"),
         ("submodels = 2\n", "must be less than model.layers"),
