@@ -135,8 +135,6 @@ def test_what_is_remembered_changes_nothing(tmp_path: Path, means: rivals.Means)
     run_rivals(task, ("minilm-frozen",), (20, "all"), (0,), tmp_path / "both", means, quiet=True)
     fresh = rivals.Means(means.vectors_folder, means.encoder_folder)
     run_rivals(task, ("minilm-frozen",), ("all",), (0,), tmp_path / "one", fresh, quiet=True)
-    both, one = (tmp_path / at / "units" / "minilm-frozen-all-0" for at in ("both", "one"))
-    assert (both / "result.json").read_bytes() == (one / "result.json").read_bytes()
-    # The last bit of a matrix product depends on how memory happens to be aligned.
-    scores = [np.load(folder / "test_scores.npy") for folder in (both, one)]
-    np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-7)
+    for name in ("result.json", "test_scores.npy"):
+        both, one = (tmp_path / at / "units" / "minilm-frozen-all-0" / name for at in ("both", "one"))
+        assert both.read_bytes() == one.read_bytes()
