@@ -16,6 +16,7 @@ from wellread.evaluate.rivals import setfit
 from wellread.evaluate.rivals.majority import majority
 from wellread.evaluate.rivals.run import run_rivals
 from wellread.tasks.task import Example, Task
+from wellread.workers import torch_threads
 
 
 def result(folder: Path, unit: str) -> dict:
@@ -130,7 +131,13 @@ def test_rivals_that_stand_on_more(
             assert path.name in files.NOT_IDENTITY or path.read_bytes() == again.read_bytes()
 
 
-def test_what_is_remembered_changes_nothing(tmp_path: Path, means: rivals.Means) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_remembered_changes_nothing(tmp_path: Path, means: rivals.Means, threads: int) -> None:
+    with torch_threads(threads):  # with two, an embedding's last bits depend on its batch
+        _remembered(tmp_path, means)
+
+
+def _remembered(tmp_path: Path, means: rivals.Means) -> None:
     task = task_of("classify", (40, 20, 20))
     run_rivals(task, ("minilm-frozen",), (20, "all"), (0,), tmp_path / "both", means, quiet=True)
     fresh = rivals.Means(means.vectors_folder, means.encoder_folder)

@@ -78,6 +78,17 @@ def fit(task: Task, train: list[Example], encoder: Encoder) -> Fitted:
     )
 
 
+def read(task: Task, train: Examples, encoder: Encoder) -> None:
+    """Let the encoder forget what it knows and read all that a task's units will ask for.
+
+    The last bits of an embedding depend on what stands beside it in a batch where torch has several threads.
+    If each unit embedded what is new to it, they would depend on what this process did before: on the tasks
+    and units that an interrupted run had left to do.
+    """
+    encoder.forget()
+    embeddings(task, [*train, *task.splits["dev"], *task.splits["test"]], encoder)
+
+
 def embeddings(task: Task, examples: Examples, encoder: Encoder) -> np.ndarray:
     """(N, d') features of texts or pairs; for tag (words of all examples, d)."""
     if task.kind == "tag":
