@@ -8,8 +8,9 @@ import pytest
 
 import wellread
 from synthetic import write_tiny_run
-from wellread import files, plan
+from wellread import files
 from wellread.models import build
+from wellread.plan import examine as plan
 from wellread.settings import ModelSettings, TokenizerSettings
 from wellread.tokens import tokenizer as tokenizers
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from synthetic import write_tiny_run
-from wellread import api, plan, recipe
+from wellread import api, recipe
 from wellread.errors import RecipeError
+from wellread.plan import examine as plan
 
 GROWN = """
 [[variants]]

@@ -4,8 +4,9 @@ import pytest
 from transformers import BertConfig
 
 from synthetic import write_tiny_run
-from wellread import plan as planning
 from wellread.errors import RecipeError
+from wellread.plan import examine as planning
+from wellread.plan import words
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_a_plan_of_a_tiny_run(tmp_path, monkeypatch):
     assert set(found["time"]["stages"]) >= {"corpus", "tokenizer", "tokens", "pretrain", "finetune"}
     assert found["models"][0]["flops"]["dense"] > found["models"][0]["flops"]["accounted"] > 0
     assert not (tmp_path / "runs").exists()
-    assert "Fix" not in planning.to_text(found)
+    assert "Fix" not in words.to_text(found)
 
 
 def test_updates_that_would_never_come_are_a_problem(tmp_path, monkeypatch):
@@ -60,7 +61,7 @@ def test_every_problem_is_found_at_once(tmp_path):
     wheres = " ".join(problem["where"] for problem in found["problems"])
     assert "corpus.sources" in wheres and "nowhere" in wheres
     assert all(problem["fix"] for problem in found["problems"])
-    assert "PROBLEM" in planning.to_text(found)
+    assert "PROBLEM" in words.to_text(found)
     assert not (tmp_path / "out").exists()
 
 
@@ -71,7 +72,7 @@ def test_a_wrong_recipe_is_refused(tmp_path):
 
 
 def test_sizes_are_written_for_people():
-    assert [planning.size(n) for n in (1500, 2.5e6, 3.2e9, 4e12)] == ["2 kB", "2.5 MB", "3.2 GB", "4.0 TB"]
+    assert [words.size(n) for n in (1500, 2.5e6, 3.2e9, 4e12)] == ["2 kB", "2.5 MB", "3.2 GB", "4.0 TB"]
 
 
 @pytest.mark.parametrize(

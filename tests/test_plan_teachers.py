@@ -3,10 +3,10 @@
 import pytest
 
 from synthetic import write_tiny_run
-from wellread import plan as planning
 from wellread import recipe as recipes
 from wellread.errors import RecipeError
 from wellread.models import build
+from wellread.plan import checks
 from wellread.settings import ModelSettings, TokenizerSettings
 from wellread.tokens import tokenizer
 
@@ -33,8 +33,8 @@ def problems(tmp_path, added, **model):
         {**settings.model_dump(exclude_unset=True), **changes}
         | {"pretrain": {**_pretrain(settings), **added}}
     )
-    findings = planning.Findings()
-    planning._check_models(settings, recipe.parent, findings)
+    findings = checks.Findings()
+    checks.check_models(settings, recipe.parent, findings)
     return findings.problems
 
 
@@ -101,6 +101,6 @@ def test_a_variant_that_teaches_is_trained_before():
 
 def test_a_missing_text_is_told_by_its_own_key(tmp_path):
     settings = parse(texts={"wiki": {"sources": ["nowhere.txt"]}})
-    findings = planning.Findings()
-    planning._check_texts(settings, tmp_path, findings)
+    findings = checks.Findings()
+    checks.check_texts(settings, tmp_path, findings)
     assert findings.problems[0]["where"] == "texts.wiki.sources"

@@ -110,10 +110,10 @@ def run(
 @app.command()
 def plan(recipe: RecipeArgument, out: Out = None, as_json: Json = False) -> None:
     """Say what a recipe would take, and what is wrong with it, before anything runs."""
-    from wellread import plan as planning
+    from wellread.plan import examine, words
 
-    result = planning.plan(recipe, out)
-    print(json.dumps(result, indent=1) if as_json else planning.to_text(result))
+    result = examine.plan(recipe, out)
+    print(json.dumps(result, indent=1) if as_json else words.to_text(result))
     if result["problems"]:
         raise typer.Exit(2)
     say(f"Next: `wellread run {recipe}`.")
