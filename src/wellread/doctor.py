@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
+
+import typer
+
+from wellread.commands.options import Json
+from wellread.progress import say
 
 GIGABYTE = 1 << 30
 # Oldest versions that the code was tried with; constraints.txt holds the exact ones.
@@ -24,6 +30,15 @@ NEEDED = {
     "pyarrow": (26, 0),
     "rensa": (0, 5),
 }
+
+
+def doctor(as_json: Json = False) -> None:
+    """Look at this machine: versions, cores, memory, disk, GPU, corpora."""
+    found = examine()
+    print(json.dumps(found, indent=1) if as_json else to_text(found))
+    if any(check["state"] == "bad" for check in found):
+        raise typer.Exit(2)
+    say("Next: `wellread run quickstart`.")
 
 
 def examine() -> list[dict[str, Any]]:
