@@ -27,10 +27,10 @@ from wellread.compress.targets import Candidate, missing
 from wellread.compress.units import FP32, Shop
 from wellread.errors import UserError
 from wellread.models import build
-from wellread.pipeline import cores
 from wellread.progress import say
 from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.read import read_task
+from wellread.workers import cores
 
 HALF_FFN = {"ffn": 0.5}
 

@@ -16,11 +16,11 @@ import numpy as np
 from wellread import files
 from wellread.errors import RecipeError
 from wellread.finetune import grid
-from wellread.pipeline import cores
 from wellread.progress import say
 from wellread.settings import FinetuneSettings
 from wellread.tasks.known import read_known
 from wellread.tasks.read import read_task, write_task
+from wellread.workers import cores
 
 HERE = Path(__file__).parent
 

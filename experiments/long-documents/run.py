@@ -18,11 +18,11 @@ from wellread import files, given
 from wellread.finetune import grid
 from wellread.models.build import load_config, longest
 from wellread.models.long.extend import Extension, extend
-from wellread.pipeline import cores
 from wellread.progress import say
 from wellread.settings import FinetuneSettings
 from wellread.tasks.read import read_task, write_task
 from wellread.tokens import tokenizer as tokenizers
+from wellread.workers import cores
 
 TASK = "conclusion-direction"
 

@@ -19,12 +19,12 @@ import summary
 from wellread import recipe
 from wellread.errors import UserError
 from wellread.finetune import grid, stable
-from wellread.pipeline import cores
 from wellread.progress import say
 from wellread.settings import FinetuneSettings, TaskSettings
 from wellread.tasks.build import read_source
 from wellread.tasks.read import write_task
 from wellread.tasks.subset import subset
+from wellread.workers import cores
 
 HERE = Path(__file__).parent
 STANDARD: dict[str, Any] = {"recipe": "standard"}

@@ -15,11 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wellread import __version__, files, given, pipeline, recipe
+from wellread import __version__, files, given, recipe
 from wellread import stages as engine
 from wellread.errors import ArtefactError, UserError
+from wellread.pipeline.context import RANDOM, Context
+from wellread.pipeline.order import stages
 from wellread.pretrain import processes as workers
 from wellread.progress import say
+from wellread.workers import cores
 
 # Copies of stages' files at the top of the run folder, where people look first.
 OUTPUTS = {"report.html": "report", "model_card.md": "report", "metrics.json": "evaluate"}
@@ -43,7 +46,7 @@ def run(
     Args:
         recipe_path: a TOML recipe, or the name of one that comes along ("quickstart").
         out: the run folder; default ``runs/NAME``.
-        until: last kind of stage to build (one of ``wellread.pipeline.KINDS``); default all.
+        until: last kind of stage to build (one of ``wellread.pipeline.order.KINDS``); default all.
         allow_overlap: pre-train on documents that stand in a task's dev or test set; the report says so.
         quiet: print no progress.
         processes: that share the pre-training; default 1, or as many as ``torchrun`` has started (each of
@@ -75,10 +78,10 @@ def run(
         workers.help_out()
         return Run(folder)
     use_threads(settings.threads)
-    context = pipeline.Context(settings, path.parent, folder, allow_overlap, quiet, count)
+    context = Context(settings, path.parent, folder, allow_overlap, quiet, count)
     with workers.gathered(), engine.locked(folder):
         recorded = _record(text, settings, folder)
-        outcome = engine.execute(pipeline.stages(context, until), folder, quiet=quiet)
+        outcome = engine.execute(stages(context, until), folder, quiet=quiet)
         if outcome.built:
             seconds = round(time.time() - began, 1)
             recorded |= {"seconds": seconds, "built": outcome.built, "processes": count}
@@ -167,7 +170,7 @@ class Run:
         """
         variant = variant or self.recipe.variant_names()[0]
         others = tuple(one.name for one in self.recipe.checkpoints) if task else ()
-        _one_of(variant, (*self.recipe.variant_names(), pipeline.RANDOM, *others), "model")
+        _one_of(variant, (*self.recipe.variant_names(), RANDOM, *others), "model")
         if task is None:
             name = f"pretrain/{variant}"
         else:
@@ -236,7 +239,7 @@ def use_threads(threads: int | None) -> None:
     """Set the CPU threads of every library that will be loaded; default all cores."""
     import torch
 
-    count = threads or pipeline.cores()
+    count = threads or cores()
     torch.set_num_threads(count)
     os.environ["RAYON_NUM_THREADS"] = str(count)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -301,7 +304,7 @@ def surroundings() -> dict[str, Any]:
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": processor(),
-            "cores": pipeline.cores(),
+            "cores": cores(),
             "threads": torch.get_num_threads(),
             "memory_bytes": psutil.virtual_memory().total,
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

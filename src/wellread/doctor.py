@@ -90,7 +90,7 @@ def _machine() -> list[dict[str, Any]]:
     import psutil
     import torch
 
-    from wellread.pipeline import cores
+    from wellread.workers import cores
 
     memory = psutil.virtual_memory()
     enough = memory.available > 3 * GIGABYTE

@@ -16,11 +16,12 @@ from typing import Any
 
 from wellread import files, given, stages
 from wellread.errors import DataError
-from wellread.pipeline import READING, cores
+from wellread.pipeline.context import READING
 from wellread.progress import say
 from wellread.recipe import merge
 from wellread.settings import Budget, FinetuneSettings, TaskSettings
 from wellread.stages import Stage, stage_folder
+from wellread.workers import cores
 
 BOOTSTRAP = 1000
 FEWEST = 16  # labels of the smallest budget that is worth a run

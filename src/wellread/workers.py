@@ -22,6 +22,11 @@ from wellread.errors import UserError
 POLL_SECONDS = 0.2
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def share(threads: int, calls: int) -> tuple[int, int]:
     """(workers, threads of each) for so many calls; the same however many of them are already done."""
     workers = max(1, min(threads, calls))

@@ -43,7 +43,7 @@ def train(
     """Time sparse layers, sparse steps and transformers' Trainer against each other, in alternation."""
     from wellread.bench import options as reading
     from wellread.files import write_json
-    from wellread.pipeline import cores
+    from wellread.workers import cores
 
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise UserError("no file can be written here", where=str(out), fix="give a file in a folder that is")
@@ -102,7 +102,7 @@ def infer(
     from wellread.bench import infer_options as reading
     from wellread.bench.options import read_numbers, read_shape, read_threads
     from wellread.files import write_json
-    from wellread.pipeline import cores
+    from wellread.workers import cores
 
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise UserError("no file can be written here", where=str(out), fix="give a file in a folder that is")

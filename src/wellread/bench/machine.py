@@ -10,8 +10,8 @@ from wellread import __version__
 from wellread.api import processor
 from wellread.bench import measure
 from wellread.bench.measure import Record, record
-from wellread.pipeline import cores
 from wellread.sparsity.kernels import build
+from wellread.workers import cores
 
 SIZES = (1024, 2048)  # of square matrix products; larger ones are no faster and take longer
 COPIED_FLOATS = 1 << 26  # 268 MB, beyond all caches

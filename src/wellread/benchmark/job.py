@@ -13,10 +13,10 @@ from wellread.benchmark import suite as suites
 from wellread.benchmark.suite import Suite
 from wellread.errors import UserError
 from wellread.evaluate.rivals import NAMES, ON_ENCODER, ON_VECTORS
-from wellread.pipeline import cores
 from wellread.recipe import merge
 from wellread.settings import FinetuneSettings
 from wellread.tasks.known import describe, find_folder
+from wellread.workers import cores
 
 LARGE = 512  # models of this width and more want the rates of large models
 LARGE_SETTINGS = {"learning_rate": 3e-5, "epochs": 20, "patience": 5}

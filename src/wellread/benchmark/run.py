@@ -23,7 +23,7 @@ from wellread.benchmark.job import Job, Part
 from wellread.benchmark.live import watching
 from wellread.benchmark.table import TaskState
 from wellread.errors import ArtefactError
-from wellread.pipeline import READING
+from wellread.pipeline.context import READING
 from wellread.progress import say
 from wellread.settings import TaskSettings
 from wellread.stages import Stage, stage_folder

@@ -34,7 +34,7 @@ def compress(
     from wellread import api
     from wellread.bench.infer_options import InferOptions
     from wellread.compress.targets import check
-    from wellread.pipeline import cores
+    from wellread.workers import cores
 
     check(target)
     is_model = (run / "config.json").exists()

@@ -21,10 +21,10 @@ from wellread.compress.targets import Candidate, Line, check, missing, plan
 from wellread.compress.units import FP32, Shop
 from wellread.errors import UserError
 from wellread.models import build
-from wellread.pipeline import cores
 from wellread.progress import Progress, say
 from wellread.serve.engines.folder import task_of
 from wellread.settings import FinetuneSettings
+from wellread.workers import cores
 
 RESULT = "compress.json"
 ROUNDS = 15

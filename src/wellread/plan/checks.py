@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wellread import pipeline, recipe
+from wellread import recipe
 from wellread.errors import ArtefactError, DataError, UserError
 from wellread.evaluate.rivals import ON_ENCODER
+from wellread.pipeline.pretraining import with_teacher
+from wellread.pipeline.text import text_files, tokenizer_settings
 from wellread.plan import probe
 from wellread.plan.words import size
 from wellread.recipe import Recipe
@@ -121,9 +123,9 @@ def _check_teacher(settings: Recipe, variant: str, base: Path) -> None:
     if other:
         distillation.check_shape(settings.model_for(other), model.causal, model.max_length)
         return
-    folder = Path(pipeline.with_teacher(settings.pretrain_for(variant), base, base).teacher.path)  # type: ignore[union-attr]
+    folder = Path(with_teacher(settings.pretrain_for(variant), base, base).teacher.path)  # type: ignore[union-attr]
     distillation.check_shape(distillation.shape_of(build.load_config(folder)), model.causal, model.max_length)
-    own = pipeline.tokenizer_settings(settings, base)
+    own = tokenizer_settings(settings, base)
     if own.path is None or own.add_words:
         raise ArtefactError(
             "the run makes a tokenizer of its own, the teacher has another",
@@ -159,7 +161,7 @@ def check_texts(settings: Recipe, base: Path, findings: Findings) -> None:
     """Whether the files of [texts] are here."""
     for name in settings.texts:
         with findings.taking():
-            pipeline.text_files(settings, base, name)
+            text_files(settings, base, name)
 
 
 def check_categories(settings: Recipe, sampled: probe.Sample, findings: Findings) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wellread import pipeline, recipe, stages
+from wellread import recipe, stages
 from wellread.api import find_recipe, use_threads
 from wellread.errors import DataError, UserError
+from wellread.pipeline import order
+from wellread.pipeline.context import Context
 from wellread.plan import checks, estimate, probe
 from wellread.plan.checks import Findings
 from wellread.recipe import Recipe
@@ -42,7 +44,7 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
         seen = _look(settings, path.parent, Path(name), findings)
     text, disk = seen.text, estimate.disk(settings, seen.text, seen.models)
     checks.check_room(run, disk, seen.memory, findings)
-    fresh = set() if findings.problems else _fresh(pipeline.Context(settings, path.parent, run, quiet=True))
+    fresh = set() if findings.problems else _fresh(Context(settings, path.parent, run, quiet=True))
     left = {kind: round(value, 1) for kind, value in findings.seconds.items() if kind not in fresh}
     return {
         "recipe": {"name": settings.name, "path": str(path), "description": settings.description},
@@ -150,8 +152,8 @@ def _add_origins(settings: Recipe, trainings: dict[str, probe.Training], finding
             )
 
 
-def _fresh(context: pipeline.Context) -> set[str]:
+def _fresh(context: Context) -> set[str]:
     """Kinds of stages that are up to date throughout."""
-    every = pipeline.stages(context)
+    every = order.stages(context)
     stale = {name.split("/")[0] for name in stages.stale(every, context.run)}
     return {stage.name.split("/")[0] for stage in every} - stale

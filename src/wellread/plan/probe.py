@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wellread import pipeline
 from wellread.corpus.documents import Document
 from wellread.errors import DataError
+from wellread.pipeline.pretraining import lexicon_path, with_lexicon
+from wellread.pipeline.text import tokenizer_settings
 from wellread.recipe import Recipe
 from wellread.settings import CorpusSettings
-from wellread.workers import share, torch_threads
+from wellread.workers import cores, share, torch_threads
 
 PIECE_BYTES = 1 << 20  # read of each sampled file
 SAMPLED_FILES = 6
@@ -131,14 +132,14 @@ def text_stages(recipe: Recipe, found: Sample, scratch: Path, base: Path) -> Tex
     _, training = _timed(
         lambda: tokenizer.train(
             (text for _, text in texts),
-            pipeline.tokenizer_settings(recipe, base),
+            tokenizer_settings(recipe, base),
             folder,
             causal=models[0].causal,
             max_length=longest,
             quiet=True,
         )
     )
-    threads = recipe.threads or pipeline.cores()
+    threads = recipe.threads or cores()
     _, storing = _timed(lambda: store.build(texts, folder, scratch / "store", processes=threads, quiet=True))
     lengths = np.diff(store.Store.open(scratch / "store").offsets).tolist()
     # Counting grows with the text, learning the pieces with the distinct words (Heaps' law).
@@ -214,7 +215,7 @@ def finetuning(
 def workers_of(recipe: Recipe, task: str) -> tuple[int, int]:
     """(processes, threads of each) in which a task is fine-tuned."""
     tuning = recipe.finetune_for(task, recipe.variant_names()[0])
-    return share(recipe.threads or pipeline.cores(), len(recipe.tasks[task].budgets) * len(tuning.seeds))
+    return share(recipe.threads or cores(), len(recipe.tasks[task].budgets) * len(tuning.seeds))
 
 
 def _timed(function: Any) -> tuple[Any, float]:
@@ -264,7 +265,7 @@ def pretraining(
     # A phrase that is common in the whole text is rarer in the sample.
     least = min(pmi.LEAST, max(2, round(pmi.LEAST * opened.n_tokens / max(1, text.tokens))))
     masked = lists.prepare(
-        pipeline.with_lexicon(settings, pipeline.lexicon_path(settings, base)).masking,
+        with_lexicon(settings, lexicon_path(settings, base)).masking,
         *(opened, text.tokenizer, scratch / f"lists-{variant}"),
         quiet=True,
         least=least,

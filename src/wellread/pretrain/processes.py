@@ -149,7 +149,7 @@ def _share(wanted: int | None, local: int) -> int:
 
 
 def _cores() -> int:
-    from wellread.pipeline import cores
+    from wellread.workers import cores
 
     return cores()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from wellread import files, recipe
 from wellread.errors import ArtefactError
-from wellread.pipeline import KINDS
+from wellread.pipeline.order import KINDS
 from wellread.recipe import Recipe
 from wellread.settings import ModelSettings, PretrainSettings
 

@@ -28,7 +28,6 @@ from wellread.finetune.data import HEADS
 from wellread.finetune.head import NOTES, Head
 from wellread.finetune.light import stored
 from wellread.models import build, cct
-from wellread.pipeline import cores
 from wellread.progress import say
 from wellread.serve.engines import engine as engines
 from wellread.serve.engines.engine import Engine, is_engine
@@ -37,6 +36,7 @@ from wellread.settings import AnswerSettings, FinetuneSettings
 from wellread.tasks.examples import TOKEN, check_options
 from wellread.tasks.task import Example, Kind
 from wellread.tokens import tokenizer as tokenizers
+from wellread.workers import cores
 
 CHUNK = 512  # inputs that are held at a time
 MAX_LINE_BYTES = 16 << 20

@@ -44,9 +44,9 @@ def distil(
     from wellread import api, given
     from wellread.compress.distil import job as running
     from wellread.compress.distil.settings import DistilSettings
-    from wellread.pipeline import cores
     from wellread.recipe import merge
     from wellread.settings import FinetuneSettings
+    from wellread.workers import cores
 
     values = {"temperature": temperature, "alpha": alpha, "transfer": size, "own": own}
     fixed = {"seeds": tuple(range(seeds)), "starts": ("pretrained",)}

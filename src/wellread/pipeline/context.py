@@ -1,0 +1,36 @@
+"""What the stages of a run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wellread.recipe import Recipe
+from wellread.stages import stage_folder
+
+# Code that reads a task, draws its label budgets and scores it.
+READING = ("tasks/read", "tasks/rows", "tasks/examples", "tasks/subset", "evaluate/metrics", "rng")
+StartName = Literal["pretrained", "random"]
+RANDOM: StartName = "random"  # the model name of fine-tuning without pre-training
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all stages of a run share: recipe, folders and switches."""
+
+    recipe: Recipe
+    base: Path  # relative paths of the recipe start here
+    run: Path
+    allow_overlap: bool = False
+    quiet: bool = False
+    processes: int = 1  # that share each pre-training; no part of what a stage is
+
+    def folder(self, name: str) -> Path:
+        """Where the stage of this name leaves its result."""
+        return stage_folder(self.run, name)
+
+
+def checkpoint_files(folder: Path) -> tuple[Path, ...]:
+    """What a checkpoint made elsewhere is told by."""
+    return tuple(sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".json")))
