@@ -63,13 +63,7 @@ def run(
             call continues.
     """
     path = find_recipe(recipe_path)
-    settings, text = recipe.load(path), path.read_bytes()
-    if start is not None:
-        text = given.start_from(text, start, str(path))
-        settings = recipe.parse(tomllib.loads(text.decode()), str(path))
-    if finetune is not None:
-        text = recipe.name_finetune(text, finetune, str(path))
-        settings = recipe.parse(tomllib.loads(text.decode()), str(path))
+    settings, text = _read(path, start, finetune)
     folder = Path(out) if out else Path("runs") / settings.name
     began = time.time()
     count = processes if processes is not None else workers.launched() or 1
@@ -256,6 +250,18 @@ def find_recipe(given: str | Path) -> Path:
     path = Path(given)
     named = recipes_folder() / f"{given}.toml"
     return named if not path.exists() and named.exists() else path
+
+
+def _read(path: Path, start: str | None, finetune: str | None) -> tuple[recipe.Recipe, bytes]:
+    """The recipe and its text, with the start and the settings of fine-tuning that the call names."""
+    settings, text = recipe.load(path), path.read_bytes()
+    if start is not None:
+        text = given.start_from(text, start, str(path))
+        settings = recipe.parse(tomllib.loads(text.decode()), str(path))
+    if finetune is not None:
+        text = recipe.name_finetune(text, finetune, str(path))
+        settings = recipe.parse(tomllib.loads(text.decode()), str(path))
+    return settings, text
 
 
 def _record(text: bytes, settings: recipe.Recipe, folder: Path) -> dict[str, Any]:
