@@ -25,7 +25,7 @@ from wellread.bench.options import HEAD
 from wellread.errors import DataError, UserError
 from wellread.models import build, heads
 from wellread.progress import Progress
-from wellread.serve.predict import read_texts
+from wellread.serve.inputs import read_texts
 from wellread.settings import ModelSettings
 from wellread.tokens import tokenizer as tokenizers
 from wellread.workers import torch_threads
