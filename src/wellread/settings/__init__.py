@@ -1,7 +1,8 @@
 """The settings of every part, as strict groups: what a recipe's tables may hold, a file for each table.
 
 Every key has a default that suits a workstation, a bound, and a sentence that ``docs/recipe.md`` is
-generated from.  Import them from here.  This package imports neither torch nor transformers.
+generated from.  Import them from here; ``consistency`` says what tables have to agree on, ``explain`` what is
+wrong with a key.  This package imports neither torch nor transformers.
 """
 
 from wellread.settings.answer import AnswerSettings
