@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 INTRODUCTION = """\
 # Recipe reference
 
-Generated from `src/wellread/settings.py` by `make docs`.  A recipe is a TOML file; every key but those marked
+Generated from `src/wellread/settings/` by `make docs`.  A recipe is a TOML file; every key but those marked
 *required* has a default.  Unknown keys are errors.  `wellread plan RECIPE` checks a recipe and its data.
 """
 
