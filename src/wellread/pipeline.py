@@ -330,7 +330,7 @@ def _pretrain(context: Context, variant: str) -> Stage:
         code=(
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
             *("tokens/store", "tokens/encode", "tokens/shards"),
-            *("tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
+            *("tokens/packing", "tokens/bins", "tokens/exchange", "tokens/batch", "rng"),
             *(("tokens/mixture", "tokens/trigrams") if settings.continual else ()),
             *(("finetune/stability/averaging",) if settings.ema_decay else ()),
             *(("corpus/documents",) if settings.categories else ()),
