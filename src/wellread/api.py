@@ -65,7 +65,7 @@ def run(
         text = given.start_from(text, start, str(path))
         settings = recipe.parse(tomllib.loads(text.decode()), str(path))
     if finetune is not None:
-        text = recipe.name_finetune(text, finetune, str(path))
+        text = given.name_finetune(text, finetune, str(path))
         settings = recipe.parse(tomllib.loads(text.decode()), str(path))
     folder = Path(out) if out else Path("runs") / settings.name
     began = time.time()
