@@ -272,7 +272,7 @@ def _tokens(context: Context) -> Stage:
         build=build,
         settings={},
         inputs=("corpus", "selection", "tokenizer", *others),
-        code=("tokens/store",),
+        code=("tokens/store", "tokens/encode", "tokens/shards"),
     )
 
 
@@ -329,7 +329,8 @@ def _pretrain(context: Context, variant: str) -> Stage:
         ),
         code=(
             *("pretrain", "objectives", "schedules", "models", "sparsity"),
-            *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
+            *("tokens/store", "tokens/encode", "tokens/shards"),
+            *("tokens/packing", "tokens/bins", "tokens/exchange", "tokens/batch", "rng"),
             *(("tokens/mixture", "tokens/trigrams") if settings.continual else ()),
             *(("finetune/stability/averaging",) if settings.ema_decay else ()),
             *(("corpus/documents",) if settings.categories else ()),
