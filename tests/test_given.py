@@ -47,3 +47,39 @@ def test_nothing_to_train_needs_a_start_and_no_sparsity(change):
     text = text.replace("[pretrain.sparsity]\nlevel = 0.75\n", "")
     with pytest.raises(RecipeError, match="model.start" if not change else "sparse"):
         recipe.parse(tomllib.loads(text))
+
+
+TABLES = {
+    "no table": ('name = "r"\n[corpus]\nsources = ["x"]', None),
+    "with keys": ('name = "r"\n[finetune]  # tuned\nepochs = 2\n\n[corpus]\nsources = ["x"]\n', 2),
+    "last and empty": ('name = "r"\n[corpus]\nsources = ["x"]\n[finetune]', None),
+    "named already": (
+        'name = "r"\n[finetune]\nepochs = 2\nrecipe = "stable"\n[corpus]\nsources = ["x"]',
+        2,
+    ),
+    "named elsewhere": (
+        'name = "r"\n[finetune]\nepochs = 2\n[corpus]\nsources = ["x"]\n'
+        '[[variants]]\nname = "a"\nfinetune = { recipe = "stable" }',
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_named_recipe_of_finetuning_is_written_into_the_text(case, tmp_path):
+    text, epochs = TABLES[case]
+    path = tmp_path / "r.toml"
+    path.write_bytes(given.name_finetune(text.encode(), "standard", "r.toml"))
+    changed, stated = recipe.load(path), {"recipe"} | ({"epochs"} if epochs else set())
+    assert changed.finetune.recipe == "standard"
+    assert changed.finetune.model_fields_set == stated
+    assert changed.finetune.epochs == epochs or epochs is None
+    path.write_text(text)
+    before = recipe.load(path)
+    assert before.model_dump(exclude={"finetune"}) == changed.model_dump(exclude={"finetune"})
+
+
+def test_a_table_that_cannot_be_added_to_is_refused():
+    text = b'name = "r"\nfinetune = { epochs = 2 }\n[corpus]\nsources = ["x"]\n'
+    with pytest.raises(RecipeError, match=r"r\.toml: --recipe cannot.*\n?.*put recipe"):
+        given.name_finetune(text, "stable", "r.toml")

@@ -125,42 +125,6 @@ def test_every_key_is_documented_and_the_page_is_current():
         assert reference.PAGE.read_text("utf-8") == reference.page()
 
 
-TABLES = {
-    "no table": ('name = "r"\n[corpus]\nsources = ["x"]', None),
-    "with keys": ('name = "r"\n[finetune]  # tuned\nepochs = 2\n\n[corpus]\nsources = ["x"]\n', 2),
-    "last and empty": ('name = "r"\n[corpus]\nsources = ["x"]\n[finetune]', None),
-    "named already": (
-        'name = "r"\n[finetune]\nepochs = 2\nrecipe = "stable"\n[corpus]\nsources = ["x"]',
-        2,
-    ),
-    "named elsewhere": (
-        'name = "r"\n[finetune]\nepochs = 2\n[corpus]\nsources = ["x"]\n'
-        '[[variants]]\nname = "a"\nfinetune = { recipe = "stable" }',
-        2,
-    ),
-}
-
-
-@pytest.mark.parametrize("case", TABLES)
-def test_a_named_recipe_of_finetuning_is_written_into_the_text(case, tmp_path):
-    text, epochs = TABLES[case]
-    path = tmp_path / "r.toml"
-    path.write_bytes(recipe.name_finetune(text.encode(), "standard", "r.toml"))
-    changed, stated = recipe.load(path), {"recipe"} | ({"epochs"} if epochs else set())
-    assert changed.finetune.recipe == "standard"
-    assert changed.finetune.model_fields_set == stated
-    assert changed.finetune.epochs == epochs or epochs is None
-    path.write_text(text)
-    before = recipe.load(path)
-    assert before.model_dump(exclude={"finetune"}) == changed.model_dump(exclude={"finetune"})
-
-
-def test_a_table_that_cannot_be_added_to_is_refused():
-    text = b'name = "r"\nfinetune = { epochs = 2 }\n[corpus]\nsources = ["x"]\n'
-    with pytest.raises(RecipeError, match=r"r\.toml: --recipe cannot.*\n?.*put recipe"):
-        recipe.name_finetune(text, "stable", "r.toml")
-
-
 def test_a_checkpoints_settings_go_last():
     settings = recipe.parse(
         minimal(

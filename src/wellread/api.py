@@ -259,7 +259,7 @@ def _read(path: Path, start: str | None, finetune: str | None) -> tuple[recipe.R
         text = given.start_from(text, start, str(path))
         settings = recipe.parse(tomllib.loads(text.decode()), str(path))
     if finetune is not None:
-        text = recipe.name_finetune(text, finetune, str(path))
+        text = given.name_finetune(text, finetune, str(path))
         settings = recipe.parse(tomllib.loads(text.decode()), str(path))
     return settings, text
 

@@ -1,4 +1,4 @@
-"""What a command line gives: a model's folder, changes of settings, a recipe that starts elsewhere."""
+"""What a command line gives: a model's folder, changes of settings, changes of a recipe's text."""
 
 from __future__ import annotations
 
@@ -104,6 +104,40 @@ def start_from(text: bytes, model: str, where: str) -> bytes:
     values["pretrain"] = {"tokens": 0, "batch_tokens": max(batch, length)}
     head = f"# Written by --from {model}: nothing is pre-trained.\n"
     return (head + to_toml(values)).encode()
+
+
+def name_finetune(text: bytes, name: str, where: str) -> bytes:
+    """A recipe's text with ``recipe = NAME`` in its [finetune], as if its author had written so.
+
+    Args:
+        text: a valid recipe.
+        name: of the settings of fine-tuning.
+        where: the recipe, for errors.
+
+    Raises:
+        RecipeError: [finetune] is written in a way that cannot be added to.
+    """
+    given, line = text.decode("utf-8-sig"), f'recipe = "{name}"\n'
+    head = re.search(r"^\[finetune\][^\n]*(\n|\Z)", given, re.MULTILINE)
+    if head is None:
+        changed = f"{given.rstrip()}\n\n[finetune]\n{line}"
+    else:
+        table = re.split(r"^(?=\s*\[)", given[head.end() :], maxsplit=1, flags=re.MULTILINE)
+        kept = re.sub(r"^\s*recipe\s*=[^\n]*\n?", "", table[0], flags=re.MULTILINE)
+        changed = f"{given[: head.end()].rstrip()}\n{line}{kept}{''.join(table[1:])}"
+    wanted = tomllib.loads(given)
+    try:
+        wanted["finetune"] = {**wanted.get("finetune", {}), "recipe": name}
+        right = tomllib.loads(changed) == wanted
+    except tomllib.TOMLDecodeError:
+        right = False
+    if not right:
+        raise RecipeError(
+            "--recipe cannot be written into this recipe",
+            where=where,
+            fix=f"put {line.strip()} into [finetune]",
+        )
+    return changed.encode()
 
 
 def to_toml(values: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ class Progress:
         if self.total:
             parts.append(f"{100 * self.done / self.total:3.0f}%")
         parts.append(f"{_short(self.done)}{'/' + _short(self.total) if self.total else ''} {self.unit}")
-        parts.append(f"{_short(speed)} {self.unit}/s")
+        parts.append(self._pace(speed))
         if self.total and speed > 0:
             parts.append(f"ETA {_clock((self.total - self.done) / speed)}")
         if self.note:
@@ -75,15 +75,20 @@ class Progress:
     ) -> None:
         now = time.monotonic()
         if kind is None:
-            speed = _short((self.done - self._done_before) / max(now - self._began, 1e-9))
+            pace = self._pace((self.done - self._done_before) / max(now - self._began, 1e-9))
             note = f"  {self.note}" if self.note else ""
             self._print(
-                f"{self.label}  {_short(self.done)} {self.unit} in {_clock(now - self._began)}  "
-                f"{speed} {self.unit}/s{note}",
+                f"{self.label}  {_short(self.done)} {self.unit} in {_clock(now - self._began)}  {pace}{note}",
                 end="\n",
             )
         elif self._live:
             self._print("", end="\n")
+
+    def _pace(self, speed: float) -> str:
+        """Units per second; below one in ten seconds, the time that each takes, which says more than 0.0."""
+        if 0 < speed < 0.1:
+            return f"{_clock(1 / speed)} each"
+        return f"{_short(speed)} {self.unit}/s"
 
     def _print(self, text: str, end: str) -> None:
         if not self.quiet:

@@ -6,14 +6,13 @@ transformers, so that a wrong recipe is refused at once.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from wellread.errors import RecipeError
 from wellread.models import presets
@@ -22,7 +21,6 @@ from wellread.settings import (
     CorpusSettings,
     EvaluateSettings,
     FinetuneSettings,
-    MaskingSettings,
     ModelSettings,
     Name,
     Positive,
@@ -31,7 +29,9 @@ from wellread.settings import (
     TaskSettings,
     TokenizerSettings,
     VariantSettings,
+    consistency,
 )
+from wellread.settings.explain import validate
 
 
 class Recipe(Settings):
@@ -156,83 +156,12 @@ class Recipe(Settings):
             raise ValueError(f"variants, checkpoints: the name {sorted(twice)[0]!r} is given twice")
         for name in self.variant_names():
             model, pretrain = self.model_for(name), self.pretrain_for(name)
-            if model.causal != (pretrain.objective == "clm"):
-                raise ValueError(
-                    f"pretrain.objective {pretrain.objective!r} does not fit layout {model.layout!r}"
-                )
-            if model.causal and (pretrain.masking != MaskingSettings() or pretrain.pairs != "none"):
-                key = "masking" if pretrain.pairs == "none" else "pairs"
-                raise ValueError(
-                    f"pretrain.{key} does not fit layout {model.layout!r}, a decoder, which masks nothing: "
-                    "leave it out, or choose the layout of an encoder"
-                )
-            _check_window(name, model)
-            _check_stages(model, pretrain)
-            if pretrain.tokens == 0 and model.start is None:
-                raise ValueError("pretrain.tokens = 0 takes model.start as it is: give model.start")
-            _check_continual(model, pretrain, self.texts)
-            if pretrain.batch_tokens < model.max_length:
-                raise ValueError(
-                    f"pretrain.batch_tokens ({pretrain.batch_tokens}) must hold one sequence of "
-                    f"model.max_length ({model.max_length}) tokens"
-                )
+            consistency.check(name, model, pretrain, self.texts)
             self.forebears(name)
         for task in self.tasks:
             for name in (*self.variant_names(), *(one.name for one in self.checkpoints)):
                 self.finetune_for(task, name)
         return self
-
-
-def _check_window(variant: str, model: ModelSettings) -> None:
-    """A window that is written down and wider than any text is a mistake; the default's is not."""
-    written = "local_attention" in model.model_fields_set and model.layout == "modernbert"
-    if written and model.local_attention > model.max_length:
-        raise RecipeError(
-            f"the window of the local layers ({model.local_attention}) is larger than model.max_length "
-            f"({model.max_length}) in {variant}: no text is that long",
-            where="model.local_attention",
-            fix=f"set model.local_attention to {model.max_length} or less, leave it out, or raise "
-            "model.max_length",
-        )
-
-
-def _check_stages(model: ModelSettings, pretrain: PretrainSettings) -> None:
-    from wellread.schedules.phases import phases
-
-    if pretrain.lengths and pretrain.lengths[-1][0] != model.max_length:
-        raise ValueError(
-            f"the last of pretrain.lengths ({pretrain.lengths[-1][0]}) must be model.max_length "
-            f"({model.max_length}), on which models are compared"
-        )
-    for phase in phases(pretrain, model.max_length) if pretrain.lengths or pretrain.batches else ():
-        if phase.max_length < 16 or phase.batch_tokens < phase.max_length:
-            raise ValueError(
-                f"pretrain.lengths, batches: a stage of {phase.batch_tokens} tokens a step cannot have "
-                f"sequences of {phase.max_length} (16 at least, a step at most)"
-            )
-    if pretrain.submodels and not 0 < pretrain.submodels < model.layers:
-        raise ValueError(
-            f"pretrain.submodels ({pretrain.submodels}) must be less than model.layers ({model.layers})"
-        )
-
-
-def _check_continual(model: ModelSettings, pretrain: PretrainSettings, texts: dict[str, Any]) -> None:
-    wanted = pretrain.continual
-    if wanted is None:
-        return
-    for key, name in (("general", wanted.general), ("reference", wanted.reference)):
-        if name is not None and name not in texts:
-            raise ValueError(
-                f"pretrain.continual.{key}: there is no text {name!r}: add [texts.{name}] with its sources"
-            )
-    if wanted.max_rise is not None and model.start is None:
-        raise ValueError(
-            "pretrain.continual.max_rise is measured from a checkpoint: set model.start, or leave it out"
-        )
-    if wanted.general is not None and not texts[wanted.general].validation:
-        raise ValueError(
-            f"texts.{wanted.general}.validation must be above 0: pretrain.continual.general is validated on"
-        )
 
 
 def load(path: str | Path) -> Recipe:
@@ -269,41 +198,7 @@ def load(path: str | Path) -> Recipe:
 
 def parse(values: dict[str, Any], where: str = "recipe") -> Recipe:
     """Check a recipe given as nested dictionaries; errors as in :func:`load`."""
-    return _validate(Recipe, values, where)
-
-
-def name_finetune(text: bytes, name: str, where: str) -> bytes:
-    """A recipe's text with ``recipe = NAME`` in its [finetune], as if its author had written so.
-
-    Args:
-        text: a valid recipe.
-        name: of the settings of fine-tuning.
-        where: the recipe, for errors.
-
-    Raises:
-        RecipeError: [finetune] is written in a way that cannot be added to.
-    """
-    given, line = text.decode("utf-8-sig"), f'recipe = "{name}"\n'
-    head = re.search(r"^\[finetune\][^\n]*(\n|\Z)", given, re.MULTILINE)
-    if head is None:
-        changed = f"{given.rstrip()}\n\n[finetune]\n{line}"
-    else:
-        table = re.split(r"^(?=\s*\[)", given[head.end() :], maxsplit=1, flags=re.MULTILINE)
-        kept = re.sub(r"^\s*recipe\s*=[^\n]*\n?", "", table[0], flags=re.MULTILINE)
-        changed = f"{given[: head.end()].rstrip()}\n{line}{kept}{''.join(table[1:])}"
-    wanted = tomllib.loads(given)
-    try:
-        wanted["finetune"] = {**wanted.get("finetune", {}), "recipe": name}
-        right = tomllib.loads(changed) == wanted
-    except tomllib.TOMLDecodeError:
-        right = False
-    if not right:
-        raise RecipeError(
-            "--recipe cannot be written into this recipe",
-            where=where,
-            fix=f"put {line.strip()} into [finetune]",
-        )
-    return changed.encode()
+    return validate(Recipe, values, where)
 
 
 def resolve(path: str, base: Path, key: str) -> Path:
@@ -336,7 +231,7 @@ def merge(settings: Any, change: dict[str, Any], where: str) -> Any:
     """
     if not change:
         return settings
-    return _validate(type(settings), _deep(settings.model_dump(exclude_unset=True), change), where)
+    return validate(type(settings), _deep(settings.model_dump(exclude_unset=True), change), where)
 
 
 def _deep(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -345,59 +240,3 @@ def _deep(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
         both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _deep(merged[key], value) if both_tables else value
     return merged
-
-
-def _validate(kind: type[Settings], values: dict[str, Any], where: str) -> Any:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        explained = [_explain(kind, problem, where) for problem in error.errors()]
-    first = explained[0]
-    if len(explained) > 1:
-        others = "; ".join(f"{other.where}: {other.what}" for other in explained[1:])
-        raise RecipeError(first.what, where=first.where, fix=f"{first.fix}\nAlso: {others}")
-    raise first
-
-
-def _explain(kind: type[Settings], problem: Any, where: str) -> RecipeError:
-    """One of pydantic's findings as an error of ours."""
-    keys = [str(part) for part in problem["loc"]]
-    dotted = ".".join(keys)
-    place = f"{where}: {dotted}" if dotted else where
-    if problem["type"] == "extra_forbidden":
-        return RecipeError("unknown key", where=place, fix=_did_you_mean(kind, keys))
-    if problem["type"] == "missing":
-        return RecipeError("this key is required", where=place, fix=f"add `{keys[-1]}`; see docs/recipe.md")
-    what = problem["msg"].removeprefix("Value error, ")
-    shown = problem.get("input")
-    if dotted and isinstance(shown, (str, int, float, bool)):
-        what = f"{what} (got {shown!r})"
-    return RecipeError(what, where=place, fix="see docs/recipe.md for the key's meaning and bounds")
-
-
-def _did_you_mean(kind: type[Settings], keys: list[str]) -> str:
-    """The nearest known key of the table in which the last of ``keys`` stands."""
-    known = sorted(_table(kind, keys[:-1]))
-    near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean `{near[0]}`?"
-    return f"known keys here: {', '.join(known)}"
-
-
-def _table(kind: type[Settings], keys: list[str]) -> set[str]:
-    """Field names of the nested settings reached by ``keys`` (dictionary and list steps are passed over)."""
-    for key in keys:
-        field = kind.model_fields.get(key)
-        if field is not None:
-            kind = _settings_within(field.annotation) or kind
-    return set(kind.model_fields)
-
-
-def _settings_within(annotation: Any) -> type[Settings] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    for part in getattr(annotation, "__args__", ()):
-        found = _settings_within(part)
-        if found:
-            return found
-    return None

@@ -12,12 +12,13 @@ from pydantic_core import PydanticUndefined
 
 from wellread.recipe import Recipe
 from wellread.settings import Settings
+from wellread.settings.explain import settings_within
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 INTRODUCTION = """\
 # Recipe reference
 
-Generated from `src/wellread/settings.py` by `make docs`.  A recipe is a TOML file; every key but those marked
+Generated from `src/wellread/settings/` by `make docs`.  A recipe is a TOML file; every key but those marked
 *required* has a default.  Unknown keys are errors.  `wellread plan RECIPE` checks a recipe and its data.
 """
 
@@ -26,11 +27,11 @@ def page() -> str:
     """The whole page in Markdown."""
     parts = [INTRODUCTION, _table("Top level", Recipe)]
     for name, field in Recipe.model_fields.items():
-        kind = _settings(field.annotation)
+        kind = settings_within(field.annotation)
         if kind is not None:
             parts.append(_table(_heading(name, field), kind))
             for inner_name, inner in kind.model_fields.items():
-                inner_kind = _settings(inner.annotation)
+                inner_kind = settings_within(inner.annotation)
                 if inner_kind is not None:
                     parts.append(_table(f"[{name}.{inner_name}]", inner_kind))
     return "\n".join(parts)
@@ -45,7 +46,7 @@ def _table(title: str, kind: type[Settings]) -> str:
     lines = [f"## `{title}`" if title.startswith("[") else f"## {title}", "", kind.__doc__ or "", ""]
     lines += ["| key | values | default | meaning |", "|---|---|---|---|"]
     for name, field in kind.model_fields.items():
-        if _settings(field.annotation) is None:
+        if settings_within(field.annotation) is None:
             lines.append(f"| `{name}` | {_values(field)} | {_default(field)} | {field.description} |")
     return "\n".join([*lines, ""])
 
@@ -91,12 +92,6 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, tuple):
         value = list(value)
     return f"`{json.dumps(value)}`"
-
-
-def _settings(annotation: Any) -> type[Settings] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _settings(part))), None)
 
 
 def main() -> int:

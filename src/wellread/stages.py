@@ -277,7 +277,7 @@ def code_hash(name: str) -> str:
     """A hash of what a module or package of wellread does: comments, docstrings and layout do not count."""
     path = PACKAGE / name
     sources = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    others = sorted(p for p in path.rglob("*") if p.suffix in (".html", ".css", ".toml", ".cpp"))
+    others = sorted(p for p in path.rglob("*") if p.suffix in (".html", ".css", ".toml", ".cpp", ".h"))
     parts = []
     for source in sources:
         tree = ast.parse(source.read_bytes())

@@ -1,8 +1,11 @@
 """A tiny benchmark: small shapes, few documents, a machine that is measured in no time."""
 
+import sys
+
 import pytest
 import torch
 
+from wellread import cli
 from wellread.bench import data, machine
 from wellread.bench.options import Options
 
@@ -16,6 +19,23 @@ def small(monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """``wellread ARGUMENTS`` in this process: exit code, stdout, stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["wellread", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

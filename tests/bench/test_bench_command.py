@@ -6,28 +6,9 @@ import sys
 
 import pytest
 
-from wellread import cli
 from wellread.bench import data, table
 from wellread.bench.measure import KEYS, record
 from wellread.errors import DataError
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """``wellread ARGUMENTS`` in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wellread", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
 
 TINY = ("bench", "train", "--threads", "1", "--rounds", "1", "--linear", "16x16", "--tokens", "8")
 

@@ -1,31 +1,14 @@
 """Predictions in alternation: records of every contender, tables, and values that are refused."""
 
 import json
-import sys
 
 import pytest
 
-from wellread import cli
 from wellread.bench import infer, table
 from wellread.bench.contenders import BASELINE
 from wellread.bench.infer_options import InferOptions
 from wellread.bench.measure import KEYS, record
 from wellread.serve.engines.formats import FORMATS
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wellread", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
 
 from wellread.bench import data, measure, steps, trainer
 from wellread.bench.measure import Timing
-from wellread.pretrain import loop
+from wellread.pretrain.trainer import make_trainer
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_models_begin_with_the_same_weights_and_the_trainers_is_untouched(ti
     model = tiny_options.model((1, 32))
     stock = trainer.stock_model(tiny_data, model)
     settings = steps.pretrain_settings(1024, trainer.DENSE)
-    packed = loop.make_trainer(model, settings, tiny_data.tokenizer, 10, data.SEED).model
+    packed = make_trainer(model, settings, tiny_data.tokenizer, 10, data.SEED).model
     torch.testing.assert_close(stock.state_dict(), packed.state_dict(), rtol=0, atol=0)
     assert stock.config._attn_implementation == "sdpa"
     homes = {type(module).__module__.split(".")[0] for module in stock.modules()}

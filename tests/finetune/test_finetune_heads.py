@@ -13,7 +13,8 @@ from wellread.errors import ArtefactError, RecipeError
 from wellread.evaluate.summary import summarise
 from wellread.finetune import data, grid
 from wellread.serve.export import export
-from wellread.serve.predict import Predictor, predict_file
+from wellread.serve.lines import predict_file
+from wellread.serve.predict import Predictor
 from wellread.tasks.read import read_task, write_task
 from wellread.tasks.task import Example, Task
 

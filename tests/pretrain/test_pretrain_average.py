@@ -7,8 +7,10 @@ from safetensors.torch import load_file
 from wellread import files
 from wellread.errors import RecipeError
 from wellread.pretrain import average, loop
+from wellread.pretrain.trainer import make_trainer
 from wellread.settings import PretrainSettings
 from wellread.sparsity import linear
+from wellread.tokens import tokenizer as tokenizers
 
 
 def weights(folder):
@@ -99,6 +101,6 @@ def test_sparse_values_have_means(tiny, language):
     settings = tiny[1].model_copy(
         update={"ema_decay": 0.9, "sparsity": tiny[1].sparsity.model_copy(update={"level": 0.5})}
     )
-    trainer = loop.make_trainer(tiny[0], settings, loop.tokenizers.load(language.tokenizer), 20, 0)
+    trainer = make_trainer(tiny[0], settings, tokenizers.load(language.tokenizer), 20, 0)
     values = [layer.values for layer in linear.sparse_layers(trainer.model).values()]
     assert {id(v) for v in values} <= {id(weight) for weight in trainer.average.weights}

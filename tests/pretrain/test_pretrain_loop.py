@@ -9,7 +9,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from wellread.errors import ArtefactError, RecipeError, UserError
 from wellread.models import build, packed
-from wellread.pretrain import loop
+from wellread.pretrain import checkpoint, loop
+from wellread.pretrain import step as step_module
 from wellread.pretrain.parts import make_model, split
 from wellread.settings import TokenizerSettings
 from wellread.tokens import tokenizer as tokenizers
@@ -100,7 +101,7 @@ def test_moving_weights_keep_the_level_and_are_reported(method, language, tmp_pa
 
 def test_static_checkpoints_hold_no_masks_and_moving_ones_a_bit_a_block(monkeypatch, language, tmp_path):
     saved = {}
-    monkeypatch.setattr(loop.checkpoint, "save", lambda _, step, tensors, *rest: saved.update(tensors))
+    monkeypatch.setattr(checkpoint, "save", lambda _, step, tensors, *rest: saved.update(tensors))
     sparsity = {"level": 0.75, "pattern": "block4"}
     language.pretrain(tmp_path / "static", sparsity=sparsity, checkpoint_seconds=1e-9)
     assert saved and not any(name.startswith(("live.", "moved.")) for name in saved)
@@ -158,7 +159,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_with_advice(
     what, monkeypatch, language, tmp_path, digests
 ):
     language.pretrain(tmp_path / "whole")
-    real, calls = loop.head_loss, iter(range(1000))
+    real, calls = step_module.head_loss, iter(range(1000))
 
     def broken(*given):
         value = real(*given)
@@ -170,7 +171,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_with_advice(
         monkeypatch.context() as patch,
         pytest.raises(UserError, match=f"{what} is not finite at step 7") as e,
     ):
-        patch.setattr(loop, "head_loss", broken)
+        patch.setattr(step_module, "head_loss", broken)
         language.pretrain(tmp_path / "run", checkpoint_seconds=1e-9)
     assert e.value.where == "pretrain.learning_rate"
     assert sorted((tmp_path / "run" / "checkpoints").iterdir())[-1].name == "step-00000006"

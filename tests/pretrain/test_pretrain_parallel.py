@@ -10,6 +10,9 @@ from torch import nn
 from wellread.errors import RecipeError
 from wellread.pretrain import loop, parallel, shares
 from wellread.pretrain.parallel import SOLO, Group, Reducer
+from wellread.pretrain.state import Done
+from wellread.pretrain.step import take_step
+from wellread.pretrain.trainer import make_trainer
 from wellread.tokens import tokenizer
 from wellread.tokens.packing import plan
 from wellread.tokens.store import Store
@@ -116,7 +119,7 @@ def make(language, folder, group, tiny):
     loaded = tokenizer.load(language.tokenizer)
     with group.main_first():
         packing = plan(Store.open(language.tokens / "train"), 64, 512, 2, 0, folder)
-    return packing, loop.make_trainer(model, settings, loaded, 10, 0, group)
+    return packing, make_trainer(model, settings, loaded, 10, 0, group)
 
 
 def fingerprint(trainer):
@@ -130,13 +133,13 @@ def few_steps(group, language, folder, tiny, idle):
     """Three steps; in the second, only rank 0 reads anything if ``idle``."""
     packing, trainer = make(language, folder, group, tiny)
     costs = shares.costs(trainer.model_settings, 300, 0.0, 0.3)
-    done, losses = loop.Done(), []
+    done, losses = Done(), []
     for step in range(3):
         batch, lengths = shares.share(packing, step, costs, group)
         if idle and step == 1:
             mine = packing.samples(step) if group.main else np.empty(0, np.int64)
             batch = packing.assemble(mine)
-        losses.append(loop.take_step(trainer, batch, 0, done, lengths)["loss"])
+        losses.append(take_step(trainer, batch, 0, done, lengths)["loss"])
     return losses, fingerprint(trainer)
 
 

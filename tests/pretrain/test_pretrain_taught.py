@@ -8,6 +8,8 @@ from made_language import tiny_model, tiny_settings
 
 from wellread.objectives import distillation
 from wellread.pretrain import loop
+from wellread.pretrain.data import open_data
+from wellread.pretrain.parts import make_objective
 from wellread.settings import TeacherSettings
 from wellread.sparsity.flops import step_flops
 from wellread.tokens import tokenizer
@@ -86,9 +88,7 @@ def test_after_its_share_another_teacher_changes_nothing(language, teacher, tmp_
 
     batch = plan(Store.open(language.tokens / "train"), 64, 512, 2, 0, tmp_path / "bins").batch(0)
     asked = [
-        loop.make_objective(
-            tiny_model(), tiny_settings(teacher=TeacherSettings(path=path, share=0.5)), loaded, 0
-        )
+        make_objective(tiny_model(), tiny_settings(teacher=TeacherSettings(path=path, share=0.5)), loaded, 0)
         for path in (teacher, other)
     ]
     assert [one(batch, 0, 0.49).soft is None for one in asked] == [False, False]
@@ -102,12 +102,12 @@ def test_the_steps_with_the_teacher_read_what_it_finds_hard_but_learnable(langua
 
     given = TeacherSettings(path=teacher, share=0.3, keep=0.5, keep_top=20)
     settings, loaded = tiny_settings(teacher=given, tokens=9_000), tokenizer.load(language.tokenizer)
-    data = loop._open(tiny_model(), settings, loaded, language.tokens, tmp_path, 0)
+    data = open_data(tiny_model(), settings, loaded, language.tokens, tmp_path, 0)
     first, rest = data.train.legs
     assert first.steps == -(-3 * data.train.steps // 10)
     assert rest.epoch == 1 and rest.whole
     found = distillation.open_teacher(given, loaded)
-    ask = loop.make_objective(tiny_model(), settings, loaded, 0, teacher=found)
+    ask = make_objective(tiny_model(), settings, loaded, 0, teacher=found)
     store = Store.open(language.tokens / "train")
     pool = plan(store, 64, 512, 2, 0, tmp_path / "pool")  # the one that was scored
     order = salt.rank(pool, lambda batch: ask(batch, None), found.model, 20)

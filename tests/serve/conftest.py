@@ -34,3 +34,10 @@ def models(tmp_path_factory):
             quiet=True,
         )
     return folder
+
+
+@pytest.fixture(scope="module")
+def predictors(models):
+    from wellread.serve.predict import Predictor
+
+    return {kind: Predictor.load(models / kind / "model") for kind in toy.KINDS}

@@ -19,7 +19,8 @@ from wellread.serve.engines.agreement import agreement
 from wellread.serve.engines.engine import feed, open_engine, padded_batches
 from wellread.serve.engines.folder import export_engine
 from wellread.serve.engines.formats import check_formats
-from wellread.serve.predict import Predictor, predict_lines
+from wellread.serve.lines import predict_lines
+from wellread.serve.predict import Predictor
 from wellread.tasks.read import read_task
 from wellread.tokens import tokenizer as tokenizers
 

@@ -1,7 +1,4 @@
-"""Predictions equal the stock pipeline's; streams are bounded; bad lines are named."""
-
-import io
-import json
+"""Predictions equal the stock pipeline's; streams are bounded."""
 
 import numpy as np
 import pytest
@@ -11,19 +8,14 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
-from wellread.errors import ArtefactError, DataError
+from wellread.errors import ArtefactError
 from wellread.finetune.objective import valid_iob2
 from wellread.models import build
 from wellread.serve import predict
-from wellread.serve.predict import Predictor, predict_file, predict_lines
+from wellread.serve.predict import Predictor
 from wellread.tasks.examples import TOKEN
 
 TEXTS = ["Aspirin extract in patients.", "", "brca1 extract showed the dose", "µ of kras-2", "cell " * 40]
-
-
-@pytest.fixture(scope="module")
-def predictors(models):
-    return {kind: Predictor.load(models / kind / "model") for kind in toy.KINDS}
 
 
 def stock(models, kind):
@@ -126,88 +118,6 @@ def test_spans_are_seqevals_entities(row):
     assert [(b, e - 1, label) for b, e, label in predict.spans(row)] == [
         (b, e, label) for label, b, e in get_entities(row)
     ]
-
-
-def lines(predictor, data: bytes):
-    return [json.loads(line) for line in predict_lines(predictor, io.BytesIO(data), "in.jsonl")]
-
-
-def test_lines_of_text_and_of_json(predictors):
-    text = lines(predictors["classify"], "\ufeffAspirin µ\r\n\r\n  \nbrca1\n".encode())
-    assert [result["line"] for result in text] == [1, 4]
-    data = b'\xef\xbb\xbf{"id": 7, "text": "Aspirin \\u00b5"}\n\n{"text": "brca1"}'
-    as_json = lines(predictors["classify"], data)
-    assert [result.get("id") for result in as_json] == [7, None]
-    assert [r["probabilities"] for r in as_json] == [r["probabilities"] for r in text]
-    (pair,) = lines(predictors["regress"], b'{"text": "aspirin", "text_pair": "patients with effect"}')
-    (expected,) = predictors["regress"].predict([("aspirin", "patients with effect")])
-    assert pair["score"] == expected["score"]
-    (tagged,) = lines(predictors["tag"], b'{"tokens": ["aspirin", "extract"]}')
-    assert len(tagged["tags"]) == 2
-    assert lines(predictors["classify"], b"") == []
-
-
-@pytest.mark.parametrize(
-    ("data", "line", "what"),
-    [
-        (b'{"text": "a"}\n{"text": }\n', 2, "not valid JSON"),
-        (b'{"text": "a"}\n["secret"]\n', 2, "not a JSON object"),
-        (b'{"text": "a"}\n\n{"txt": "secret"}\n', 3, "neither `text` nor `tokens`"),
-        (b'{"text": 5}\n', 1, "a int where a text"),
-        (b'{"text": "secret", "text_pair": 5}\n', 1, "where a text"),
-        (b'{"tokens": ["secret", "b", "c"]}\n', 1, "3 strings"),
-        (b'{"text": "a"}\n{"text": "secret \\ud800"}\n', 2, "surrogate"),
-        (b"fine\nsecret \xff\n", 2, "not UTF-8"),
-        ("secret".encode("utf-16"), 1, "not UTF-8"),
-        (b'{"text": "a"}\n' + b"[" * 100_000 + b"\n", 2, "not valid JSON"),
-    ],
-)
-def test_bad_lines_are_named_and_never_shown(predictors, data, line, what):
-    with pytest.raises(DataError, match=what) as caught:
-        lines(predictors["classify"], data)
-    assert caught.value.where == f"in.jsonl:{line}"
-    assert "secret" not in str(caught.value)
-
-
-def test_a_line_without_end_is_refused_in_bounded_memory(predictors):
-    class Endless:
-        read = 0
-
-        def readline(self, limit):
-            self.read += limit
-            return b"x" * limit
-
-    stream = Endless()
-    with pytest.raises(DataError, match="longer than 16 MiB"):
-        list(predict_lines(predictors["classify"], stream, "in.txt"))
-    assert stream.read == predict.MAX_LINE_BYTES + 1
-
-
-def test_a_file_appears_whole_or_not_at_all(models, tmp_path, capsys):
-    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text('{"text": "aspirin"}\n' + json.dumps({"text": "cell " * 90}) + "\n", "utf-8")
-    assert predict_file(models / "classify/model", str(source), out) == 2
-    assert len(out.read_text("utf-8").splitlines()) == 2
-    assert "1 of 2 texts are longer than the model's 64 tokens" in capsys.readouterr().err
-    source.write_text('{"text": "aspirin"}\n' * 600 + "{", "utf-8")
-    out.unlink()
-    with pytest.raises(DataError, match="in.jsonl:601"):
-        predict_file(models / "classify/model", str(source), out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
-    with pytest.raises(DataError, match="cannot be read"):
-        predict_file(models / "classify/model", str(tmp_path / "nowhere"), out)
-    with pytest.raises(DataError, match="cannot be written"):
-        source.write_text("aspirin")
-        predict_file(models / "classify/model", str(source), tmp_path / "no" / "out.jsonl")
-
-
-def test_stdin_to_stdout(models, monkeypatch, capsys):
-    class Stdin:
-        buffer = io.BytesIO(b"aspirin extract\n")
-
-    monkeypatch.setattr("sys.stdin", Stdin)
-    predict_file(models / "tag/model", "-", None)
-    assert json.loads(capsys.readouterr().out)["line"] == 1
 
 
 def test_models_without_labels_or_with_damage_are_refused(models, tmp_path):

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from wellread import files
 from wellread.errors import ArtefactError, DataError
+from wellread.tokens import encode
 from wellread.tokens import store as store_module
 from wellread.tokens.store import Store
 
@@ -68,7 +69,7 @@ def test_ranges_across_shards_and_documents(kind, tmp_path):
 def test_the_bytes_do_not_depend_on_threads_or_parcels(kind, tmp_path, monkeypatch):
     texts = made_up_texts(60)
     kind.build(tmp_path / "one", texts, processes=1)
-    monkeypatch.setattr(store_module, "PARCEL_CHARACTERS", 300)
+    monkeypatch.setattr(encode, "PARCEL_CHARACTERS", 300)
     kind.build(tmp_path / "many", texts, processes=4)
     for path in sorted((tmp_path / "one").iterdir()):
         assert path.read_bytes() == (tmp_path / "many" / path.name).read_bytes(), path.name
@@ -77,16 +78,11 @@ def test_the_bytes_do_not_depend_on_threads_or_parcels(kind, tmp_path, monkeypat
 def test_a_long_document_comes_in_pieces_and_is_one(kind, tmp_path, monkeypatch):
     text = " ".join(made_up_texts(30))
     whole = kind.build(tmp_path / "whole", ["before", text, "after"])
-    monkeypatch.setattr(store_module, "PARCEL_CHARACTERS", 100)
-    pieces = list(store_module._pieces(text))
+    monkeypatch.setattr(encode, "PARCEL_CHARACTERS", 100)
+    pieces = list(encode._pieces(text))
     assert "".join(pieces) == text and len(pieces) > 10
     cut = kind.build(tmp_path / "cut", ["before", text, "after"])
     assert cut.sha256 == whole.sha256
-
-
-def test_a_word_without_end_is_cut(monkeypatch):
-    monkeypatch.setattr(store_module, "PARCEL_CHARACTERS", 100)
-    assert [len(piece) for piece in store_module._pieces("x" * 250)] == [100, 100, 50]
 
 
 def test_wordpiece_words_start_where_no_hashes_are(trained, tmp_path):
@@ -145,16 +141,6 @@ def test_words_are_found_by_offsets_where_the_tokenizer_does_not_split(tmp_path)
     assert starts.sum() == expected
     for start, (begin, end) in zip(starts.tolist(), encoding.offsets, strict=True):
         assert start == any(place in begun for place in range(begin, end))
-
-
-def test_several_tokens_of_one_character_are_one_word(tmp_path):
-    """Byte tokens share their character's offsets; only the first may begin the word."""
-    encoding = type("Encoding", (), {"offsets": [(0, 1), (1, 2), (1, 2), (1, 2), (2, 3)]})
-    assert store_module._starts_by_offsets(encoding, "a漢 ").tolist() == [True, False, False, False, False]
-    encoding.offsets = [(0, 1), (1, 3), (2, 3), (2, 3)]
-    assert store_module._starts_by_offsets(encoding, "a 漢").tolist() == [True, True, False, False]
-    encoding.offsets = []
-    assert store_module._starts_by_offsets(encoding, "").tolist() == []
 
 
 def test_special_tokens_in_the_text_are_text(kind, tmp_path):

@@ -20,8 +20,6 @@ DRUGS = [
     "amoxicillin",
     "prednisone",
     "gabapentin",
-]
-DRUGS += [
     "gabapentin",
     "furosemide",
     "lisinopril",

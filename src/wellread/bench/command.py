@@ -12,6 +12,11 @@ from wellread.errors import UserError
 from wellread.progress import say
 
 LINEARS = "384x384,384x1536,1536x384,768x768"
+Threads = Annotated[str | None, typer.Option(help="Threads, each in turn; default 1,2.")]
+Out = Annotated[Path | None, typer.Option(help="JSON file to write as well.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 bench = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 
 
@@ -20,7 +25,7 @@ def train(
     only: Annotated[str | None, typer.Option(help="Some of layers,steps,trainer,memory.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One thread, few pairs, short steps.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Peak memory too (takes some GB).")] = False,
-    threads: Annotated[str | None, typer.Option(help="Threads, each in turn; default 1,2.")] = None,
+    threads: Threads = None,
     linear: Annotated[str, typer.Option(help="Layers, inputs x outputs.")] = LINEARS,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a layer's call; default 4096.")] = None,
     shape: Annotated[str, typer.Option(help="Model, layers x width.")] = "6x384",
@@ -35,18 +40,16 @@ def train(
     rounds: Annotated[int | None, typer.Option(min=1, help="Counted pairs of each comparison.")] = None,
     memory_shape: Annotated[str, typer.Option(help="Model whose memory is measured.")] = "12x768",
     memory_tokens: Annotated[str, typer.Option(help="Tokens in its steps, each in turn.")] = "1024,4096",
-    out: Annotated[Path | None, typer.Option(help="JSON file to write as well.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+    out: Out = None,
+    as_json: AsJson = False,
+    markdown: Markdown = False,
+    quiet: Quiet = False,
 ) -> None:
     """Time sparse layers, sparse steps and transformers' Trainer against each other, in alternation."""
     from wellread.bench import options as reading
-    from wellread.files import write_json
     from wellread.workers import cores
 
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise UserError("no file can be written here", where=str(out), fix="give a file in a folder that is")
+    _check(out)
     if tokens_from and vocabulary:
         what = "a run has its own vocabulary"
         raise UserError(what, where="--vocabulary", fix="leave out this or --tokens-from")
@@ -72,10 +75,7 @@ def train(
         say("the Trainer is left out; to measure against it: pip install 'wellread[bench]'")
     from wellread.bench.run import run
 
-    records = run(chosen)
-    if out is not None:
-        write_json(out, records)
-    _show(records, as_json, markdown)
+    _give(run(chosen), out, as_json, markdown)
 
 
 @bench.command("infer")
@@ -91,21 +91,19 @@ def infer(
     against: Annotated[str | None, typer.Option("--engines", help="Some of the contenders.")] = None,
     batches: Annotated[str, typer.Option(help="Texts in a call, each in turn.")] = "1,32",
     lengths: Annotated[str, typer.Option(help="Tokens in a text, each in turn.")] = "32,128,512",
-    threads: Annotated[str | None, typer.Option(help="Threads, each in turn; default 1,2.")] = None,
+    threads: Threads = None,
     rounds: Annotated[int, typer.Option(min=1, help="Counted pairs of short calls.")] = 30,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write as well.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+    out: Out = None,
+    as_json: AsJson = False,
+    markdown: Markdown = False,
+    quiet: Quiet = False,
 ) -> None:
     """Time predictions of transformers, torch int8, ONNX Runtime and OpenVINO on the same weights."""
     from wellread.bench import infer_options as reading
     from wellread.bench.options import read_numbers, read_shape, read_threads
-    from wellread.files import write_json
     from wellread.workers import cores
 
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise UserError("no file can be written here", where=str(out), fix="give a file in a folder that is")
+    _check(out)
     chosen = reading.InferOptions(
         model=model,
         texts=texts,
@@ -122,22 +120,32 @@ def infer(
     )
     from wellread.bench.infer import run
 
-    records = run(chosen)
-    if out is not None:
-        write_json(out, records)
-    _show(records, as_json, markdown)
+    _give(run(chosen), out, as_json, markdown)
 
 
 @bench.command("table")
 def table(
     file: Annotated[Path, typer.Argument(help="JSON that `wellread bench` wrote.")],
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    markdown: Markdown = False,
 ) -> None:
     """Print earlier measurements as tables."""
     from wellread.bench.table import check
     from wellread.files import read_json
 
     _show(check(read_json(file), str(file)), False, markdown)
+
+
+def _check(out: Path | None) -> None:
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UserError("no file can be written here", where=str(out), fix="give a file in a folder that is")
+
+
+def _give(records: list[dict[str, object]], out: Path | None, as_json: bool, markdown: bool) -> None:
+    from wellread.files import write_json
+
+    if out is not None:
+        write_json(out, records)
+    _show(records, as_json, markdown)
 
 
 def _show(records: list[dict[str, object]], as_json: bool, markdown: bool) -> None:

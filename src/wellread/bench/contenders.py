@@ -13,11 +13,11 @@ import torch
 
 from wellread import files
 from wellread.models import build
-from wellread.serve import predict
 from wellread.serve.engines.engine import FACTS, open_engine
 from wellread.serve.engines.folder import export_engine
 from wellread.serve.engines.formats import FORMATS
-from wellread.serve.predict import CHUNK, Predictor
+from wellread.serve.inputs import examples
+from wellread.serve.predict import CHUNK, Predictor, with_engine
 
 BASELINE = "transformers"
 PLAIN_BATCH = 32  # documents in a padded batch of the baseline, in the order of the file
@@ -59,7 +59,7 @@ def of_predictor(predictor: Predictor) -> Answer:
     def answer(texts: Sequence[str]) -> list[np.ndarray]:
         found = []
         for begin in range(0, len(texts), CHUNK):
-            some = predict.examples(texts[begin : begin + CHUNK], predictor.kind)
+            some = examples(texts[begin : begin + CHUNK], predictor.kind)
             encoded = predictor.head.encode(some, predictor.max_length)
             found.append(predictor.head.logits(predictor.model, encoded))
         return found
@@ -91,7 +91,7 @@ def make(
         else:
             facts = files.read_json(folders[name] / FACTS)
             graph = open_engine(folders[name], facts, FORMATS[name].engine, threads // workers, workers)
-            answers[name] = of_predictor(predict.with_engine(reference, graph))
+            answers[name] = of_predictor(with_engine(reference, graph))
     return answers
 
 

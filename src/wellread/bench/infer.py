@@ -25,7 +25,7 @@ from wellread.bench.options import HEAD
 from wellread.errors import DataError, UserError
 from wellread.models import build, heads
 from wellread.progress import Progress
-from wellread.serve.predict import read_texts
+from wellread.serve.inputs import read_texts
 from wellread.settings import ModelSettings
 from wellread.tokens import tokenizer as tokenizers
 from wellread.workers import torch_threads
@@ -130,22 +130,13 @@ def _make_up_model(options: InferOptions, scratch: Path) -> Path:
 def _watched(
     part: str, options: InferOptions, work: Work, folders: dict[str, Path], threads: int
 ) -> list[Record]:
-    measuring = {"latency": latency, "file": file}[part]
+    measuring = {"latency": time_answers, "file": _time_file}[part]
     shapes = len(options.batches) * len(options.lengths) if part == "latency" else 1
     with Progress(f"bench {part}, {threads} thread(s)", shapes, "shapes", quiet=options.quiet) as progress:
-        return measuring(options, work, folders, threads, progress.advance)
-
-
-def latency(
-    options: InferOptions,
-    work: Work,
-    folders: dict[str, Path],
-    threads: int,
-    advance: Callable[[], None],
-) -> list[Record]:
-    """Every contender on every batch and length."""
-    answers = contenders.make(work.model, options.contenders, folders, threads, side_by_side=False)
-    return time_answers(options, work, answers, threads, advance)
+        answers = contenders.make(
+            work.model, options.contenders, folders, threads, side_by_side=part == "file"
+        )
+        return measuring(options, work, answers, threads, progress.advance)
 
 
 def time_answers(
@@ -164,15 +155,10 @@ def time_answers(
     return found
 
 
-def file(
-    options: InferOptions,
-    work: Work,
-    folders: dict[str, Path],
-    threads: int,
-    advance: Callable[[], None],
+def _time_file(
+    options: InferOptions, work: Work, answers: dict[str, Answer], threads: int, advance: Callable[[], None]
 ) -> list[Record]:
-    """Every contender on the whole file."""
-    answers = contenders.make(work.model, options.contenders, folders, threads, side_by_side=True)
+    """Each of them on the whole file."""
     common = {"shape": work.shape, "batch": len(work.documents), "length": work.max_length, "note": work.note}
     calls = {
         name: _call(answer, [work.documents], work.tokenizer, work.max_length)

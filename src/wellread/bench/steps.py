@@ -8,8 +8,10 @@ from wellread.bench import measure
 from wellread.bench.data import SEED, Data
 from wellread.bench.measure import Call, Record, Timing, alternate, as_baseline, compared, record
 from wellread.bench.options import Options
-from wellread.pretrain import loop
 from wellread.pretrain.parts import deterministic
+from wellread.pretrain.state import Done
+from wellread.pretrain.step import take_step
+from wellread.pretrain.trainer import make_trainer
 from wellread.settings import ModelSettings, PretrainSettings, SparsitySettings
 from wellread.sparsity.patterns import Pattern
 
@@ -60,15 +62,15 @@ def packed_step(
     """
     settings = pretrain_settings(data.packing.batch_tokens, variant)
     settings = settings.model_copy(update={"recompute": recompute})
-    trainer = loop.make_trainer(model, settings, data.tokenizer, SCHEDULED, SEED)
-    done = loop.Done()
+    trainer = make_trainer(model, settings, data.tokenizer, SCHEDULED, SEED)
+    done = Done()
 
     def call(number: int) -> dict[str, Timing]:
         flops = done.accounted_flops
         with deterministic():
             began = measure.clock()
             batch = data.packing.batch(number)
-            loop.take_step(trainer, batch, data.packing.epoch(number), done)
+            take_step(trainer, batch, data.packing.epoch(number), done)
             seconds = measure.clock() - began
         return {"step": Timing(seconds, batch.tokens, done.accounted_flops - flops)}
 

@@ -26,7 +26,7 @@ def predict(
     ] = None,
 ) -> None:
     """Predict labels: text or JSONL in, JSONL with label, probability or spans out."""
-    from wellread.serve.predict import predict_file
+    from wellread.serve.lines import predict_file
 
     predict_file(_model_folder(run, task, model), source, out, engine)
 

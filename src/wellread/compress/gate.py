@@ -15,10 +15,9 @@ from wellread.evaluate import bootstrap
 from wellread.evaluate.metrics import Output, score
 from wellread.finetune import objective
 from wellread.finetune.objective import Split
-from wellread.serve import predict
 from wellread.serve.engines import engine as engines
 from wellread.serve.engines.agreement import agreement
-from wellread.serve.predict import Predictor
+from wellread.serve.predict import Predictor, with_engine
 from wellread.tasks.task import Task
 
 RESAMPLES, SEED = 1000, 0
@@ -48,7 +47,7 @@ def open_model(folder: Path, model: Path, threads: int = 1) -> Predictor:
     if not engines.is_engine(folder):
         return Predictor.load(folder)
     graph, _ = engines.load(folder, threads=threads)
-    return predict.with_engine(Predictor.load(model, "torch"), graph)
+    return with_engine(Predictor.load(model, "torch"), graph)
 
 
 def answers(predictor: Predictor, task: Task, split: str) -> Answers:

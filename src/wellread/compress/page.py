@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from wellread.compress import pareto
 from wellread.compress.pareto import Row
-from wellread.report import numbers, scatter
+from wellread.report import numbers, scatter, template
 from wellread.report.charts import Style
 from wellread.report.scatter import Dot
 
@@ -26,16 +24,9 @@ def render(found: dict[str, Any]) -> str:
     Args:
         found: as :func:`wellread.compress.job.run` returns it.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    style = re.sub(r"\s*\n\s*", "\n", (HERE.parent / "report" / "style.css").read_text("utf-8"))
+    environment = template.environment(HERE)
     return environment.get_template("page.html").render(
-        style=style,
+        style=template.style(),
         facts=found,
         metric=numbers.metric_name(found["metric"]),
         verdict=sentence(found),

@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,25 @@ class _Tested:
     example_of: np.ndarray
 
 
+@dataclass
+class _Tally:
+    """What was found so far.
+
+    Attributes:
+        excluded: documents left out, by the task and split that they stand behind.
+        totals: overlapping examples of tasks that are not derived, by task and split.
+        overlaps: the first of them, as they are told.
+        overlapping: documents that overlap with such examples.
+        left_out: documents that are not read.
+    """
+
+    excluded: Counter[tuple[str, str]] = field(default_factory=Counter)
+    totals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    overlaps: list[dict[str, str]] = field(default_factory=list)
+    overlapping: int = 0
+    left_out: int = 0
+
+
 def select(
     corpus: Path,
     tasks: dict[str, Path],
@@ -90,43 +109,52 @@ def select(
         DataError: overlaps where they are refused, or no document is left to train on.
         ArtefactError: a file of an earlier stage is missing or damaged.
     """
-    tested = _read_tasks(tasks)
-    excluded: Counter[tuple[str, str]] = Counter()
-    totals: Counter[tuple[str, str]] = Counter()
-    overlaps: list[dict[str, str]] = []
-    overlapping = left_out = 0
+    tested, tally = _read_tasks(tasks), _Tally()
+    exclude = on_overlap == "exclude" and not allow_overlap
     with _HoldOut(folder, validation, seed) as chosen:
         for document in documents.read(corpus):
-            hits = [(tested.examples[at], how) for at, how in _hits(document, tested)]
-            behind = {(example.task, example.split) for example, _ in hits if example.derived}
-            others = [(example, how) for example, how in hits if not example.derived]
-            totals.update((example.task, example.split) for example, _ in others)
-            overlaps += [_told(example, document, how) for example, how in others[: SHOWN - len(overlaps)]]
-            overlapping += bool(others)
-            if others and on_overlap == "exclude" and not allow_overlap:
-                behind |= {(example.task, example.split) for example, _ in others}
-            if behind:
-                left_out += 1
-                excluded.update(behind)
-            else:
+            if _may_be_read(document, tested, exclude, tally):
                 chosen.add(document.id)
-        if overlapping and on_overlap == "refuse" and not allow_overlap:
-            raise _refusal(overlapping, totals, overlaps)
+        if tally.overlapping and on_overlap == "refuse" and not allow_overlap:
+            raise _refusal(tally)
         counts = chosen.finish()
         result = {
-            "excluded": _nested(excluded),
-            "overlapping_documents": overlapping,
-            "totals": _nested(totals),
-            "overlaps": overlaps,
+            "excluded": _nested(tally.excluded),
+            "overlapping_documents": tally.overlapping,
+            "totals": _nested(tally.totals),
+            "overlaps": tally.overlaps,
             "on_overlap": on_overlap,
             "allowed": allow_overlap,
-            "documents": {**counts, "excluded": left_out},
+            "documents": {**counts, "excluded": tally.left_out},
             "validation": validation,
             "seed": seed,
         }
         write_json(folder / "leakage.json", result)
         chosen.keep()
     return result
+
+
+def _may_be_read(document: Document, tested: _Tested, exclude: bool, tally: _Tally) -> bool:
+    """Whether a document stands behind nothing that is tested; counts what is found.
+
+    Args:
+        document: of the corpus.
+        tested: the dev and test examples.
+        exclude: leave out those, too, that overlap with tasks which are not derived.
+        tally: counted in.
+    """
+    hits = [(tested.examples[at], how) for at, how in _hits(document, tested)]
+    behind = {(example.task, example.split) for example, _ in hits if example.derived}
+    others = [(example, how) for example, how in hits if not example.derived]
+    tally.totals.update((example.task, example.split) for example, _ in others)
+    room = SHOWN - len(tally.overlaps)
+    tally.overlaps += [_told(example, document, how) for example, how in others[:room]]
+    tally.overlapping += bool(others)
+    if exclude:
+        behind |= {(example.task, example.split) for example, _ in others}
+    tally.excluded.update(behind)
+    tally.left_out += bool(behind)
+    return not behind
 
 
 def _hits(document: Document, tested: _Tested) -> list[tuple[int, str]]:
@@ -213,11 +241,11 @@ def _told(example: _Example, document: Document, how: str) -> dict[str, str]:
     }
 
 
-def _refusal(overlapping: int, totals: Counter[tuple[str, str]], overlaps: list[dict[str, str]]) -> DataError:
-    counts = ", ".join(f"{task} {split} {count}" for (task, split), count in sorted(totals.items()))
-    first = ", ".join(dict.fromkeys(overlap["document"] for overlap in overlaps[:20]))
+def _refusal(tally: _Tally) -> DataError:
+    counts = ", ".join(f"{task} {split} {count}" for (task, split), count in sorted(tally.totals.items()))
+    first = ", ".join(dict.fromkeys(overlap["document"] for overlap in tally.overlaps[:20]))
     return DataError(
-        f"{overlapping} documents stand in what is tested (examples: {counts}); first: {first[:300]}",
+        f"{tally.overlapping} documents stand in what is tested (examples: {counts}); first: {first[:300]}",
         where="corpus.on_overlap",
         fix='set corpus.on_overlap = "exclude" to leave them out, or go on with --allow-overlap, which the '
         "report will state",

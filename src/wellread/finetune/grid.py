@@ -109,11 +109,8 @@ def run(
         UserError: the task, tokenizer or checkpoint cannot be read, or ``finetune.max_length`` or the layers
             to freeze and re-initialise are more than the model has.
     """
-    if start_name == "random" and settings.random_learning_rate is not None:
-        settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
-    if start_name == "random" and settings.light.method != "full":
-        # A frozen body without pre-training would be a straw man.
-        settings = settings.model_copy(update={"light": LightSettings()})
+    if start_name == "random":
+        settings = _from_random(settings)
     longest(start, settings)  # refuse what cannot be done before any work
     stable.check(settings, stable.size_of(start))
     parsed = read_task(task, task_name)
@@ -142,6 +139,16 @@ def run(
         _run_units(grid, left, threads, parsed.metric, quiet=quiet)
     _keep_best(grid, parsed.metric, quiet=quiet)
     _opened.cache_clear()
+
+
+def _from_random(settings: FinetuneSettings) -> FinetuneSettings:
+    """The settings for a model that starts at random."""
+    if settings.random_learning_rate is not None:
+        settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
+    if settings.light.method != "full":
+        # A frozen body without pre-training would be a straw man.
+        settings = settings.model_copy(update={"light": LightSettings()})
+    return settings
 
 
 def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, metric: str, *, quiet: bool) -> None:
@@ -251,19 +258,8 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
 
 def _facts(grid: Grid, budget: Budget, seed: int, result: FinetuneResult) -> dict[str, Any]:
     copied = (
-        *(
-            "failed",
-            "failure",
-            "labels",
-            "picked",
-            "truncated",
-            "dev",
-            "test",
-            "steps",
-            "best_step",
-            "history",
-        ),
-        *("parameters", "trainable_parameters"),
+        *("failed", "failure", "labels", "picked", "truncated", "dev", "test"),
+        *("steps", "best_step", "history", "parameters", "trainable_parameters"),
     )
     return {
         "task": grid.task_name,

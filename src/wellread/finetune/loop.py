@@ -166,20 +166,13 @@ def tune(
     Raises:
         DataError: no training example has a word that the tokenizer can read.
     """
-    task = data.task
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     members = data.sequences(train)
     if train and not len(members):
-        raise DataError("no training example has a word that the tokenizer can read", where=task.name)
-    with objective.kept(model, wanted=fine_tuned and task.kind == "regress"):
-        goal = data.head.fit(model, data.splits["train"], members, settings.class_weights)
-    goal = replace(goal, agreement=settings.rdrop)
-    if fine_tuned:
-        objective.unfold(goal, model)
-    result = FinetuneResult(labels=len(train))
+        raise DataError("no training example has a word that the tokenizer can read", where=data.task.name)
+    goal = _goal(model, data, members, settings, fine_tuned=fine_tuned)
+    result = FinetuneResult(labels=len(train), truncated=_truncated(data, members))
     result.trainable_parameters, result.parameters = light.count(model)
-    cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
-    result.truncated = int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
     with build.seeded(rng.derive(seed, "finetune-dropout")):
         ways = _Ways(loss or data.head.loss, after)
         best = _train(model, data, members, goal, settings, seed, result, ways) if train else _Best()
@@ -196,6 +189,24 @@ def tune(
         if not hasattr(model, "light"):  # what is added works on packed batches only
             packed.disable(model)
     return result
+
+
+def _goal(
+    model: Any, data: TaskData, members: np.ndarray, settings: FinetuneSettings, *, fine_tuned: bool
+) -> Objective:
+    """What the training sequences ask of the model, whose head is set up for it."""
+    with objective.kept(model, wanted=fine_tuned and data.task.kind == "regress"):
+        goal = data.head.fit(model, data.splits["train"], members, settings.class_weights)
+    goal = replace(goal, agreement=settings.rdrop)
+    if fine_tuned:
+        objective.unfold(goal, model)
+    return goal
+
+
+def _truncated(data: TaskData, members: np.ndarray) -> int:
+    """How many of the sequences to train on, and of dev and test, were cut."""
+    cut = [data.splits[name].encoded.truncated.sum() for name in ("dev", "test")]
+    return int(data.splits["train"].encoded.truncated[members].sum() + sum(cut))
 
 
 def steps_of(settings: FinetuneSettings, sequences: int) -> int:

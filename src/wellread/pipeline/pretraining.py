@@ -75,7 +75,8 @@ def _start(context: Context, variant: str) -> Path | None:
 def _code(settings: PretrainSettings) -> tuple[str, ...]:
     return (
         *("pretrain", "objectives", "schedules", "models", "sparsity"),
-        *("tokens/store", "tokens/packing", "tokens/exchange", "tokens/batch", "rng"),
+        *("tokens/store", "tokens/encode", "tokens/shards"),
+        *("tokens/packing", "tokens/bins", "tokens/exchange", "tokens/batch", "rng"),
         *(("tokens/mixture", "tokens/trigrams") if settings.continual else ()),
         *(("finetune/stability/averaging",) if settings.ema_decay else ()),
         *(("corpus/documents",) if settings.categories else ()),

@@ -216,7 +216,7 @@ def tokens_stage(context: Context) -> Stage:
         build=build,
         settings={},
         inputs=("corpus", "selection", "tokenizer", *others),
-        code=("tokens/store",),
+        code=("tokens/store", "tokens/encode", "tokens/shards"),
     )
 
 

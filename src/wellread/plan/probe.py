@@ -343,7 +343,9 @@ class _Probe:
 
     def measure(self, seconds: float) -> tuple[float, bool]:
         """Seconds for each token, and whether a smaller model or batch was measured."""
-        from wellread.pretrain import loop
+        from wellread.pretrain.state import Done
+        from wellread.pretrain.step import take_step
+        from wellread.pretrain.trainer import make_trainer
         from wellread.tokens import packing
 
         model, most = self.model, self.stage.max_length
@@ -359,13 +361,13 @@ class _Probe:
         short = self.settings.model_copy(update=changes)
         special = self.tokenizer.num_special_tokens_to_add()
         packed = packing.plan(self.store, most, batch, special, self.seed, self.folder)
-        trainer = loop.make_trainer(shape, short, self.tokenizer, 1000, self.seed, masked=self.masked)
-        done = loop.Done()
-        loop.take_step(trainer, packed.batch(0), 0, done)
+        trainer = make_trainer(shape, short, self.tokenizer, 1000, self.seed, masked=self.masked)
+        done = Done()
+        take_step(trainer, packed.batch(0), 0, done)
         seen, began = 0, time.perf_counter()
         while time.perf_counter() - began < seconds or done.step < 3:
             following = packed.batch(done.step)
-            loop.take_step(trainer, following, packed.epoch(done.step), done)
+            take_step(trainer, following, packed.epoch(done.step), done)
             seen += following.tokens
         per_token = (time.perf_counter() - began) / seen
         scale = self.flops_of(model, batch)["dense"] / self.flops_of(shape, batch)["dense"]

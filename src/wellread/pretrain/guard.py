@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wellread.errors import UserError
+from wellread.settings import PretrainSettings
 
 KEY = "pretrain.continual.max_rise"
 
@@ -61,3 +62,8 @@ def check(loss: float, start: float, bound: float, step: int, good: int) -> None
         fix="lower pretrain.learning_rate or raise pretrain.continual.replay, which starts anew; or raise "
         f"the bound, which goes on from step {good}",
     )
+
+
+def bound(settings: PretrainSettings) -> float | None:
+    """By how much the general loss may rise; None where that is not watched."""
+    return settings.continual.max_rise if settings.continual else None

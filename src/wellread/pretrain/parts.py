@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from wellread import rng
-from wellread.errors import ArtefactError
+from wellread.errors import ArtefactError, UserError
 from wellread.models import build, packed, vocabulary
 from wellread.models.grow import grow
 from wellread.models.grow.shapes import Shape
@@ -244,3 +245,28 @@ def check_shape(shape: Shape, settings: ModelSettings) -> None:
         )
     if settings.grow != "none":
         check_growth(shape, settings)
+
+
+def check_finite(total: float, norm: float, step: int, settings: PretrainSettings) -> None:
+    """Stop a training that has failed.
+
+    Args:
+        total: the loss.
+        norm: of the gradient.
+        step: that is told.
+        settings: of pre-training.
+
+    Raises:
+        UserError: one of the two is not finite.
+    """
+    if math.isfinite(total) and math.isfinite(norm):
+        return
+    what = "gradient" if math.isfinite(total) else "loss"
+    key, rate = "pretrain.learning_rate", settings.learning_rate
+    if settings.optimizer == "muon":
+        key, rate = "pretrain.muon_learning_rate", settings.muon_learning_rate
+    raise UserError(
+        f"the {what} is not finite at step {step}; the last good checkpoint is kept",
+        where=key,
+        fix=f"lower it (now {rate:g}; try {rate / 3:.2g}), or lengthen pretrain.warmup",
+    )

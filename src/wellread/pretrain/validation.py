@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from wellread import rng
+from wellread.finetune.stability import averaging
 from wellread.objectives.masking import VALIDATION_SEED
+from wellread.objectives.prediction import score
+from wellread.pretrain.parts import autocast, check_finite
+from wellread.pretrain.state import Done
+from wellread.pretrain.trainer import Trainer
 from wellread.tokens.batch import PackedBatch
 from wellread.tokens.packing import assemble, cut
 from wellread.tokens.store import Store
@@ -55,3 +62,51 @@ def held_out(store: Store, max_length: int, batch_tokens: int) -> HeldOut:
     return HeldOut(
         tuple(assemble(store, starts, lengths, np.array(batch)) for batch in batches), store.bytes * share
     )
+
+
+def validate(trainer: Trainer, text: HeldOut, general: HeldOut | None, done: Done) -> dict[str, Any]:
+    """Score the held-out texts under their fixed masks; the losses are kept in ``done``.
+
+    Returns:
+        The line of the log; nothing where ``text`` has no token.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    found = _score(trainer, text, done)
+    if not found:
+        return {}
+    done.validation_loss = found["loss"]
+    record: dict[str, Any] = {
+        "step": done.step,
+        "tokens": done.tokens,
+        "flops": done.accounted_flops,
+        **found,
+    }
+    if general and (beside := _score(trainer, general, done)):
+        record["general"] = beside
+        if done.general_start is None:
+            done.general_start = beside["loss"]
+    return record
+
+
+def _score(trainer: Trainer, text: HeldOut, done: Done) -> dict[str, float]:
+    """Loss and accuracy on a held-out text under its one fixed mask; nothing where it has no token."""
+    trainer.model.eval()
+    group = trainer.group
+    total, right, count = 0.0, 0.0, 0.0
+    with averaging.applied(trainer.average):
+        for batch in text.batches[group.rank :: group.size]:
+            prediction = trainer.objective(batch, None, 0.0)
+            with autocast(trainer.settings, trainer.device):
+                part_total, part_right = score(trainer.model, prediction.to(trainer.device))
+            total, right, count = total + part_total, right + part_right, count + prediction.count
+    trainer.model.train()
+    total, right, count = group.sum(total, right, count)
+    if not count:
+        return {}
+    check_finite(total, 0.0, done.step, trainer.settings)
+    found = {"loss": total / count, "accuracy": right / count}
+    if trainer.model_settings.causal:
+        found["bits_per_byte"] = total / math.log(2) / text.bytes
+    return found

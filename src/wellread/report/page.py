@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup, escape
 
 from wellread import files
-from wellread.report import charts, data_tables, figures, inference, numbers, results, tables, words
+from wellread.report import charts, data_tables, figures, inference, numbers, results, tables, template, words
 from wellread.report.gather import RunFacts, gather
 from wellread.report.weaknesses import weaknesses
 
@@ -28,13 +27,7 @@ def write(run: Path, folder: Path) -> None:
 
 def render(facts: RunFacts) -> str:
     """The page; the same facts give the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = template.environment(HERE)
     environment.filters.update(
         whole=numbers.whole,
         short=numbers.short,
@@ -46,8 +39,7 @@ def render(facts: RunFacts) -> str:
     )
     environment.globals.update(meter=charts.meter, swatch=charts.swatch, plural=numbers.plural)
     environment.filters["code"] = _code
-    style = re.sub(r"\s*\n\s*", "\n", (HERE / "style.css").read_text("utf-8"))
-    return environment.get_template("page.html").render(style=style, **context(facts))
+    return environment.get_template("page.html").render(style=template.style(), **context(facts))
 
 
 def context(facts: RunFacts) -> dict[str, Any]:

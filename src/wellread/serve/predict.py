@@ -6,43 +6,35 @@ is, and no time goes into padding.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from wellread import files
 from wellread.compress import early_exit
 from wellread.compress.prune import store as pruned
-from wellread.errors import ArtefactError, DataError, UserError
+from wellread.errors import ArtefactError, UserError
 from wellread.finetune import classifier, encode, objective
 from wellread.finetune.data import HEADS
 from wellread.finetune.head import NOTES, Head
 from wellread.finetune.light import stored
 from wellread.models import build, cct
-from wellread.progress import say
 from wellread.serve.engines import engine as engines
 from wellread.serve.engines.engine import Engine, is_engine
 from wellread.serve.engines.formats import ENGINES
+from wellread.serve.inputs import check, examples
 from wellread.settings import AnswerSettings, FinetuneSettings
-from wellread.tasks.examples import TOKEN, check_options
-from wellread.tasks.task import Example, Kind
+from wellread.tasks.examples import TOKEN
+from wellread.tasks.task import Kind
 from wellread.tokens import tokenizer as tokenizers
 from wellread.workers import cores
 
 CHUNK = 512  # inputs that are held at a time
-MAX_LINE_BYTES = 16 << 20
-COMMITTEE = (
-    "committee.json"  # in a folder of several models that answer together (compress/distil/committee.py)
-)
+COMMITTEE = "committee.json"  # of several models that answer together (compress/distil/committee.py)
 THRESHOLD = 0.5  # from this probability on, a label of a multilabel task is given
 
 _KINDS: dict[str | None, Kind] = {"multi_label_classification": "multilabel", "regression": "regress"}
@@ -99,34 +91,7 @@ class Predictor:
             from wellread.compress.distil import committee
 
             return committee.load(folder)
-        config = build.load_config(folder)
-        if (folder / files.MANIFEST).exists():
-            files.check(folder)
-        name = (getattr(config, "architectures", None) or [""])[0]
-        length, tokenizer = build.longest(config), tokenizers.load(folder)
-        if name.endswith(("ForMaskedLM", "LMHeadModel", "ForCausalLM")) and (folder / NOTES).exists():
-            labels, head = _answering(folder, tokenizer)
-            model = stored.load(folder, "mlm" if name.endswith("ForMaskedLM") else "clm").eval()
-            length -= stored.positions(folder)
-            return Predictor(model, tokenizer, "classify", labels, length, head)
-        if name.endswith("ForTokenClassification"):
-            kind: Kind = "tag"
-        elif name.endswith("ForSequenceClassification"):
-            kind = _KINDS.get(config.problem_type, "classify")
-        else:
-            raise ArtefactError(
-                f"{name or 'this model'} gives no labels",
-                where=str(folder),
-                fix="give the folder of a fine-tuned model, or the run folder with --task",
-            )
-        reader = pruned if pruned.is_pruned(folder) else stored
-        model = reader.load(folder, "tag" if kind == "tag" else "classify").eval()
-        labels = tuple(dict(config.id2label or {}).values())
-        length -= stored.positions(folder)
-        head = classifier.head(kind, labels, tokenizer)
-        if early_exit.is_early(folder):
-            head = early_exit.load(folder, model, head, kind)
-        return Predictor(model, tokenizer, kind, labels, length, head)
+        return _stock(folder)
 
     def predict(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
         """Predict, in order and as the inputs come.
@@ -150,12 +115,12 @@ class Predictor:
         before = 0
         while chunk := list(islice(stream, CHUNK)):
             for number, value in enumerate(chunk, before + 1):
-                _check(value, self.kind, f"input {number}")
+                check(value, self.kind, f"input {number}")
             yield from self._tags(chunk) if self.kind == "tag" else self._sequences(chunk)
             before += len(chunk)
 
     def _sequences(self, chunk: list[Any]) -> Iterator[dict[str, Any]]:
-        encoded = self.head.encode([_example(value) for value in chunk], self.max_length)
+        encoded = self.head.encode(examples(chunk, self.kind), self.max_length)
         rows = objective.scores(self.kind, self.head.logits(self.model, encoded))
         for row, truncated in zip(rows.tolist(), encoded.truncated, strict=True):
             yield {**self._labels(row), **({"truncated": True} if truncated else {})}
@@ -210,6 +175,62 @@ def with_engine(predictor: Predictor, engine: Engine) -> Predictor:
     return replace(predictor, model=engine, head=head)
 
 
+def _stock(folder: Path) -> Predictor:
+    """A stock checkpoint, and what a method may have left beside it."""
+    config = build.load_config(folder)
+    if (folder / files.MANIFEST).exists():
+        files.check(folder)
+    name = (getattr(config, "architectures", None) or [""])[0]
+    length, tokenizer = build.longest(config), tokenizers.load(folder)
+    if name.endswith(("ForMaskedLM", "LMHeadModel", "ForCausalLM")) and (folder / NOTES).exists():
+        labels, head = _answering(folder, tokenizer)
+        model = stored.load(folder, "mlm" if name.endswith("ForMaskedLM") else "clm").eval()
+        length -= stored.positions(folder)
+        return Predictor(model, tokenizer, "classify", labels, length, head)
+    kind = _kind(config, name, folder)
+    reader = pruned if pruned.is_pruned(folder) else stored
+    model = reader.load(folder, "tag" if kind == "tag" else "classify").eval()
+    labels = tuple(dict(config.id2label or {}).values())
+    length -= stored.positions(folder)
+    head = classifier.head(kind, labels, tokenizer)
+    if early_exit.is_early(folder):
+        head = early_exit.load(folder, model, head, kind)
+    return Predictor(model, tokenizer, kind, labels, length, head)
+
+
+def _kind(config: Any, name: str, folder: Path) -> Kind:
+    """Of the task that a classifier was fine-tuned on."""
+    if name.endswith("ForTokenClassification"):
+        return "tag"
+    if name.endswith("ForSequenceClassification"):
+        return _KINDS.get(config.problem_type, "classify")
+    raise ArtefactError(
+        f"{name or 'this model'} gives no labels",
+        where=str(folder),
+        fix="give the folder of a fine-tuned model, or the run folder with --task",
+    )
+
+
+def _answering(folder: Path, tokenizer: Any) -> tuple[tuple[str, ...], Head]:
+    """Labels and head of a model that answers in words, from the notes beside it."""
+    notes = files.read_json(folder / NOTES)
+    try:
+        labels = tuple(map(str, notes["labels"]))
+        words = tuple((label, notes["words"][label]) for label in labels)
+        settings = AnswerSettings(
+            template=notes["template"], words=words, normalise=notes.get("normalise", "none")
+        )
+        make = HEADS[notes["head"]]
+    except (KeyError, TypeError, ValueError):
+        raise ArtefactError(
+            "template and words cannot be read",
+            where=str(folder / NOTES),
+            fix="restore the folder from its source",
+        ) from None
+    given = FinetuneSettings(answer=settings, light=stored.settings_of(folder))
+    return labels, make("classify", labels, tokenizer, given)
+
+
 def _compact(folder: Path) -> Predictor:
     """A CCT, which is no stock model."""
     build.refuse_code(folder)
@@ -233,198 +254,6 @@ def spans(tags: list[str]) -> list[tuple[int, int, str]]:
     return found
 
 
-def predict_lines(predictor: Predictor, stream: BinaryIO, where: str) -> Iterator[str]:
-    """Predictions for a stream of lines, as JSON lines.
-
-    A line that is a JSON object has "text", with or without "text_pair", or "tokens", and may have an "id",
-    which the prediction repeats.  If the first line with something on it is no JSON object, all lines are
-    plain texts.  Empty lines are passed over.
-
-    Args:
-        predictor: the model.
-        stream: bytes, read line by line.
-        where: name of the stream for errors.
-
-    Yields:
-        One JSON object an input: {"line", "id" where given, and what :meth:`Predictor.predict` gives}.
-
-    Raises:
-        DataError: with the line, for one that is not UTF-8, too long or not what the model wants.
-    """
-    lines = _lines(stream, where)
-    while chunk := list(islice(lines, CHUNK)):
-        try:
-            results = list(predictor.predict(value for _, value in chunk))
-        except DataError as error:
-            match = re.fullmatch(r"input (\d+)", error.where)
-            if match is None:
-                raise
-            line = chunk[int(match.group(1)) - 1][0]["line"]
-            raise DataError(error.what, where=f"{where}:{line}", fix=error.fix) from None
-        for (facts, _), result in zip(chunk, results, strict=True):
-            yield json.dumps({**facts, **result}, ensure_ascii=False)
-
-
-def read_texts(source: str) -> Iterator[str]:
-    """The text of each line (a pair's two as one) of a file that :func:`predict_file` takes.
-
-    Raises:
-        DataError: as :func:`predict_lines`.
-    """
-    with _open_input(source) as stream:
-        for _, value in _lines(stream, source):
-            first = value["text"] if isinstance(value, dict) else value
-            yield first if isinstance(first, str) else " ".join(first)
-
-
-def predict_file(folder: str | Path, source: str, out: Path | None, engine: str | None = None) -> int:
-    """Predict for a file (or stdin, "-") and write JSON lines to a file, whole or not at all, or to stdout.
-
-    Args:
-        folder: of a model.
-        source: the file.
-        out: the file to write; None for stdout.
-        engine: as in :meth:`Predictor.load`.
-
-    Returns:
-        The number of inputs.
-
-    Raises:
-        UserError: as :meth:`Predictor.load` and :func:`predict_lines`; or a file cannot be opened.
-    """
-    predictor = Predictor.load(folder, engine)
-    count = cut = 0
-    with _open_input(source) as stream, _open_output(out) as write:
-        for line in predict_lines(predictor, stream, "stdin" if source == "-" else source):
-            write(line + "\n")
-            count += 1
-            cut += '"truncated": true' in line[-24:]
-    if cut:
-        say(f"{cut} of {count} texts are longer than the model's {predictor.max_length} tokens and were cut")
-    return count
-
-
-def _lines(stream: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], Any]]:
-    """What each line is known by, and its input."""
-    as_json: bool | None = None
-    number = 0
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        here = f"{where}:{number}"
-        if len(line) > MAX_LINE_BYTES:
-            raise DataError(
-                f"the line is longer than {MAX_LINE_BYTES >> 20} MiB",
-                where=here,
-                fix="give one text a line; cut long documents into parts",
-            )
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
-        except UnicodeDecodeError:
-            raise DataError("not UTF-8", where=here, fix="save the file as UTF-8") from None
-        if not text.strip():
-            continue
-        if as_json is None:
-            as_json = text.lstrip().startswith("{")
-        facts: dict[str, Any] = {"line": number}
-        if not as_json:
-            yield facts, text
-            continue
-        values = _json_object(text, here)
-        if "id" in values:
-            facts["id"] = values["id"]
-        yield facts, _input_of(values, here)
-
-
-def _json_object(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"not valid JSON ({getattr(error, 'msg', type(error).__name__)})",
-            where=where,
-            fix='write {"text": "..."} on each line',
-        ) from None
-    if not isinstance(values, dict):
-        raise DataError("not a JSON object", where=where, fix='write {"text": "..."} on each line')
-    return values
-
-
-def _input_of(values: dict[str, Any], where: str) -> Any:
-    if values.get("tokens") is not None:
-        return values["tokens"]
-    if "text" not in values:
-        raise DataError("neither `text` nor `tokens`", where=where, fix='write {"text": "..."} on each line')
-    if values.get("options") is not None:
-        return {key: values[key] for key in ("text", "text_pair", "options") if values.get(key) is not None}
-    pair = values.get("text_pair")
-    return values["text"] if pair is None else (values["text"], pair)
-
-
-def _answering(folder: Path, tokenizer: Any) -> tuple[tuple[str, ...], Head]:
-    """Labels and head of a model that answers in words, from the notes beside it."""
-    notes = files.read_json(folder / NOTES)
-    try:
-        labels = tuple(map(str, notes["labels"]))
-        words = tuple((label, notes["words"][label]) for label in labels)
-        settings = AnswerSettings(
-            template=notes["template"], words=words, normalise=notes.get("normalise", "none")
-        )
-        make = HEADS[notes["head"]]
-    except (KeyError, TypeError, ValueError):
-        raise ArtefactError(
-            "template and words cannot be read",
-            where=str(folder / NOTES),
-            fix="restore the folder from its source",
-        ) from None
-    given = FinetuneSettings(answer=settings, light=stored.settings_of(folder))
-    return labels, make("classify", labels, tokenizer, given)
-
-
-def examples(inputs: Iterable[Any], kind: Kind) -> list[Example]:
-    """Inputs as examples whose labels are not known."""
-    if kind != "tag":
-        return [_example(value) for value in inputs]
-    words = [TOKEN.findall(value) if isinstance(value, str) else value for value in inputs]
-    return [Example("", " ".join(row), "", tokens=tuple(row)) for row in words]
-
-
-def _example(value: Any) -> Example:
-    """An input as an example whose label is not known."""
-    if isinstance(value, dict):
-        return Example("", value["text"], "", value.get("text_pair"), options=tuple(value["options"]))
-    return Example("", value, "") if isinstance(value, str) else Example("", value[0], "", value[1])
-
-
-def _check(value: Any, kind: Kind, where: str) -> None:
-    """Refuse what the model cannot take.
-
-    Raises:
-        DataError: always with ``where``.
-    """
-    if isinstance(value, str):
-        parts = [value]
-    elif isinstance(value, dict) and kind == "classify":
-        texts = [value.get("text"), value.get("text_pair", "")]
-        if not all(isinstance(text, str) for text in texts):
-            raise DataError("a text is no string", where=where, fix='give "text" as a string')
-        parts = [*map(str, texts), *check_options(value.get("options"), where)]
-    elif isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
-        parts = list(value)
-        if kind != "tag" and len(parts) != 2:
-            raise DataError(
-                f"{len(parts)} strings where this model takes a text or a pair of texts",
-                where=where,
-                fix='give "text", or "text" and "text_pair"',
-            )
-    else:
-        raise DataError(
-            f"a {type(value).__name__} where a text is expected",
-            where=where,
-            fix="give a string, a pair of strings, or a list of words",
-        )
-    encode.check_characters(parts, where)
-
-
 def _span(begin: int, end: int, label: str, probability: np.ndarray) -> dict[str, Any]:
     return {
         "start": begin,
@@ -432,38 +261,3 @@ def _span(begin: int, end: int, label: str, probability: np.ndarray) -> dict[str
         "label": label,
         "probability": float(probability[begin:end].mean()),
     }
-
-
-@contextlib.contextmanager
-def _open_input(source: str) -> Iterator[BinaryIO]:
-    if source == "-":
-        yield sys.stdin.buffer
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            stream = stack.enter_context(open(source, "rb"))
-        except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror})", where=source) from None
-        yield stream
-
-
-@contextlib.contextmanager
-def _open_output(out: Path | None) -> Iterator[Any]:
-    """A function that writes text; a file appears only when all of it is written."""
-    if out is None:
-        yield sys.stdout.write
-        sys.stdout.flush()
-        return
-    temporary = out.with_name(out.name + ".tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            yield stream.write
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(out)
-    except OSError as error:
-        raise DataError(
-            f"cannot be written ({error.strerror})", where=str(out), fix="choose another file with --out"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)

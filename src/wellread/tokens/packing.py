@@ -2,16 +2,12 @@
 
 A *sample* is a piece of one document of at most ``max_length`` tokens with its special tokens.  A *bin* holds
 samples of at most ``bin_tokens`` tokens in all.  A step takes a few bins.  Samples and bins are laid out once
-and saved; each epoch visits the bins in another order (:func:`wellread.rng.permute`), so any step of any
-epoch is found in O(1) and nothing but the step's number is ever saved.
-
-Bins are filled by best-fit decreasing on the histogram of lengths (like SPFHP, Krell et al., 2021,
-arXiv:2107.02027): the work depends on the number of different lengths, not of samples.
+and saved (bins.py fills them); each epoch visits the bins in another order (:func:`wellread.rng.permute`), so
+any step of any epoch is found in O(1) and nothing but the step's number is ever saved.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +18,7 @@ import numpy as np
 from wellread import files, rng
 from wellread.errors import ArtefactError, DataError, RecipeError
 from wellread.tokens.batch import PackedBatch
+from wellread.tokens.bins import fill_bins
 from wellread.tokens.store import Store
 
 VERSION = 2
@@ -240,21 +237,29 @@ def plan(
             where="model.max_length, pretrain.batch_tokens",
             fix="raise max_length, or batch_tokens to max_length at least",
         )
+    tables, facts = _lay(store, max_length, batch_tokens, seed, documents)
+    _save(tables, wanted | facts, folder)
+    packing = _load(store, wanted, folder)
+    if packing is None:
+        raise ArtefactError("the packing just written cannot be read", where=str(folder))
+    return packing
+
+
+def _lay(
+    store: Store, max_length: int, batch_tokens: int, seed: int, documents: np.ndarray | None
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """The tables of a packing, and the counts that are saved beside them."""
+    n_special = len(store.prefix) + len(store.suffix)
     bin_tokens = batch_tokens // max(1, batch_tokens // (2 * max_length))
     starts, lengths, dropped = cut(np.asarray(store.offsets), max_length - n_special)
     chosen = _samples_of(documents, np.asarray(store.offsets), starts)
     bin_offsets, places = fill_bins(lengths[chosen] + n_special, bin_tokens, seed)
-    bin_samples = chosen[places]
     tables = {
         "sample_starts": starts,
         "sample_lengths": lengths,
         "bin_offsets": bin_offsets,
-        "bin_samples": bin_samples,
+        "bin_samples": chosen[places],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "packing.json").unlink(missing_ok=True)
-    for name, kind in _TABLES.items():
-        np.save(folder / f"{name}.npy", tables[name].astype(kind))
     facts = {
         "bin_tokens": bin_tokens,
         "samples": len(starts),
@@ -263,11 +268,7 @@ def plan(
         "dropped_tokens": dropped,
         "tokens_per_epoch": int(lengths[chosen].sum()) + n_special * len(chosen),
     }
-    files.write_json(folder / "packing.json", {**wanted, **facts})
-    packing = _load(store, wanted, folder)
-    if packing is None:
-        raise ArtefactError("the packing just written cannot be read", where=str(folder))
-    return packing
+    return tables, facts
 
 
 def cut(offsets: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -297,68 +298,13 @@ def _samples_of(documents: np.ndarray | None, offsets: np.ndarray, starts: np.nd
     return np.flatnonzero(np.isin(owner, documents))
 
 
-def fill_bins(sizes: np.ndarray, bin_tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pack samples into bins by best-fit decreasing over the histogram of their sizes.
-
-    Args:
-        sizes: (samples,) tokens of each sample, each from 1 to ``bin_tokens``.
-        bin_tokens: room of a bin.
-        seed: chooses which of the samples of one size goes where.
-
-    Returns:
-        (bins + 1,) int64 offsets and (samples,) int64 sample numbers, bin after bin.
-    """
-    # rooms: the different amounts of room that are left, ascending; open_bins: bins with that room, in groups
-    # of equal content (the sizes in it, how many bins).
-    rooms: list[int] = []
-    open_bins: dict[int, list[tuple[tuple[int, ...], int]]] = {}
-
-    def put(room: int, content: tuple[int, ...], count: int) -> None:
-        if room not in open_bins:
-            open_bins[room] = []
-            insort(rooms, room)
-        open_bins[room].append((content, count))
-
-    histogram = np.bincount(sizes)
-    for size in np.flatnonzero(histogram)[::-1].tolist():
-        left = int(histogram[size])
-        while left:
-            place = bisect_left(rooms, size)
-            if place == len(rooms):
-                each = bin_tokens // size
-                if left >= each:
-                    put(bin_tokens - each * size, (size,) * each, left // each)
-                if left % each:
-                    put(bin_tokens - left % each * size, (size,) * (left % each), 1)
-                break
-            room = rooms[place]
-            content, count = open_bins[room].pop()
-            if not open_bins[room]:
-                del open_bins[room], rooms[place]
-            each = min(room // size, left)
-            used = min(count, left // each)
-            put(room - each * size, content + (size,) * each, used)
-            if count > used:
-                put(room, content, count - used)
-            left -= each * used
-    groups = [group for room in rooms for group in open_bins[room]]
-    return _materialise(groups, sizes, seed)
-
-
-def _materialise(
-    groups: list[tuple[tuple[int, ...], int]], sizes: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Give each place of each bin a sample of the size planned for it."""
-    if not groups:
-        return np.zeros(1, np.int64), np.empty(0, np.int64)
-    slots = np.concatenate([np.tile(np.array(content), count) for content, count in groups])
-    per_bin = np.concatenate([np.full(count, len(content)) for content, count in groups])
-    # Samples by size, in random order within a size; slots by size, in the order of the bins.
-    numbers = np.arange(len(sizes))
-    samples = np.lexsort((rng.bits(seed, "bins", numbers), sizes))
-    bin_samples = np.empty(len(sizes), np.int64)
-    bin_samples[np.argsort(slots, kind="stable")] = samples
-    return np.concatenate([[0], np.cumsum(per_bin)]), bin_samples
+def _save(tables: dict[str, np.ndarray], facts: dict[str, Any], folder: Path) -> None:
+    """Write the tables, and last packing.json, without which they are none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "packing.json").unlink(missing_ok=True)
+    for name, kind in _TABLES.items():
+        np.save(folder / f"{name}.npy", tables[name].astype(kind))
+    files.write_json(folder / "packing.json", facts)
 
 
 def _load(store: Store, wanted: dict[str, Any], folder: Path) -> Packing | None:

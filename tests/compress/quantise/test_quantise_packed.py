@@ -15,7 +15,8 @@ from wellread.compress.subject import logits, open_subject
 from wellread.errors import ArtefactError
 from wellread.models import build, heads
 from wellread.serve.export import export
-from wellread.serve.predict import Predictor, predict_file
+from wellread.serve.lines import predict_file
+from wellread.serve.predict import Predictor
 
 SETTINGS = {
     "8": {},

@@ -12,9 +12,10 @@
 // One build for every machine: the functions carry their instruction sets, and `level` chooses among them
 // (0 portable, 1 AVX2, 2 AVX-512 with VPOPCNTDQ).
 
-#include <atomic>
 #include <cstdint>
 #include <cstdlib>
+
+#include "pool.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -25,35 +26,6 @@
 namespace {
 
 constexpr long kOutputs = 8, kPanel = 64;
-
-typedef void (*Pool)(void (*)(void*), void*, unsigned, unsigned);
-Pool pool = nullptr;
-
-template <class Task>
-struct Job {
-  Task* task;
-  int parts;
-  std::atomic<int> next;
-};
-
-// Run task(0) ... task(parts - 1), on as many threads where there is a pool.
-template <class Task>
-void parallel(int parts, Task task) {
-  if (parts <= 1 || !pool) {
-    for (int part = 0; part < parts; part++) task(part);
-    return;
-  }
-  Job<Task> job{&task, parts, {0}};
-  pool(
-      [](void* data) {
-        auto* job = static_cast<Job<Task>*>(data);
-        for (int part; (part = job->next.fetch_add(1)) < job->parts;) (*job->task)(part);
-      },
-      &job, static_cast<unsigned>(parts), 0);
-}
-
-long min(long a, long b) { return a < b ? a : b; }
-long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
 struct Weights {
   const uint64_t* words;
@@ -136,6 +108,21 @@ AVX2 inline __m256i ones(__m256i v) {
   return _mm256_add_epi8(_mm256_shuffle_epi8(table, _mm256_and_si256(v, low)), _mm256_shuffle_epi8(table, high));
 }
 
+// Write a token's 8 outputs, whose counts stand in a vector.
+AVX2 inline void finish(__m256i counts, const Weights& w, long first, float* y) {
+  if (first + kOutputs > w.outputs) {
+    int32_t found[kOutputs];
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(found), counts);
+    finish(found, w, first, y);
+    return;
+  }
+  const __m256i inputs = _mm256_set1_epi32(static_cast<int>(w.inputs));
+  const __m256 dot = _mm256_cvtepi32_ps(_mm256_sub_epi32(inputs, _mm256_slli_epi32(counts, 1)));
+  __m256 result = _mm256_mul_ps(dot, _mm256_loadu_ps(w.scale + first));
+  if (w.bias) result = _mm256_add_ps(result, _mm256_loadu_ps(w.bias + first));
+  _mm256_storeu_ps(y + first, result);
+}
+
 AVX2 inline __m256i load(const uint64_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
 template <int N>
@@ -164,18 +151,7 @@ AVX2 inline void tokens_avx2(const uint64_t* bits, const uint64_t* words, const 
   for (int t = 0; t < N; t++) {
     const __m256i left = _mm256_permutevar8x32_epi32(total[t][0], even);
     const __m256i right = _mm256_permutevar8x32_epi32(total[t][1], even);
-    const __m256i counts = _mm256_blend_epi32(left, right, 0xf0);
-    if (first + kOutputs > w.outputs) {
-      int32_t found[kOutputs];
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(found), counts);
-      finish(found, w, first, y + t * stride);
-      continue;
-    }
-    const __m256i inputs = _mm256_set1_epi32(static_cast<int>(w.inputs));
-    const __m256 dot = _mm256_cvtepi32_ps(_mm256_sub_epi32(inputs, _mm256_slli_epi32(counts, 1)));
-    __m256 result = _mm256_mul_ps(dot, _mm256_loadu_ps(w.scale + first));
-    if (w.bias) result = _mm256_add_ps(result, _mm256_loadu_ps(w.bias + first));
-    _mm256_storeu_ps(y + t * stride + first, result);
+    finish(_mm256_blend_epi32(left, right, 0xf0), w, first, y + t * stride);
   }
 }
 
@@ -198,20 +174,7 @@ AVX512 inline void tokens_avx512(const uint64_t* bits, const uint64_t* words, co
       total[t] = _mm512_add_epi64(total[t], _mm512_popcnt_epi64(_mm512_xor_si512(x, a)));
     }
   }
-  for (int t = 0; t < N; t++) {
-    const __m256i counts = _mm512_cvtepi64_epi32(total[t]);
-    if (first + kOutputs > w.outputs) {
-      int32_t found[kOutputs];
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(found), counts);
-      finish(found, w, first, y + t * stride);
-      continue;
-    }
-    const __m256i inputs = _mm256_set1_epi32(static_cast<int>(w.inputs));
-    const __m256 dot = _mm256_cvtepi32_ps(_mm256_sub_epi32(inputs, _mm256_slli_epi32(counts, 1)));
-    __m256 result = _mm256_mul_ps(dot, _mm256_loadu_ps(w.scale + first));
-    if (w.bias) result = _mm256_add_ps(result, _mm256_loadu_ps(w.bias + first));
-    _mm256_storeu_ps(y + t * stride + first, result);
-  }
+  for (int t = 0; t < N; t++) finish(_mm512_cvtepi64_epi32(total[t]), w, first, y + t * stride);
 }
 
 AVX512 void block_avx512(const uint64_t* bits, const uint64_t* words, const Weights& w, long first, long n, float* y,
@@ -273,8 +236,6 @@ bool product(const float* x, long x_stride, long tokens, const float* thresholds
 extern "C" {
 
 int wellread_binary_best() { return best(); }
-
-void wellread_use_pool(void* function) { pool = reinterpret_cast<Pool>(function); }
 
 // Returns 0, or 2 when memory is short.
 int wellread_binary_product(const float* x, long x_stride, long tokens, long inputs, const float* thresholds,

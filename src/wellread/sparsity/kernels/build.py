@@ -22,6 +22,7 @@ from wellread.progress import say
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 BINARY = Path(__file__).with_name("binary.cpp")
+POOL = Path(__file__).with_name("pool.h")  # which both include
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: loading a library built with it makes the whole process flush denormals to zero.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared")
@@ -109,7 +110,7 @@ def compiled(name: str, extra: tuple[str, ...] = (), source: Path = SOURCE) -> P
     """
     tool = compiler()
     flags = (*FLAGS, *INSTRUCTIONS[name], *extra)
-    key = hashlib.sha256("\0".join((source.read_text(), *flags)).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\0".join((source.read_text(), POOL.read_text(), *flags)).encode()).hexdigest()[:16]
     target = home() / "kernels" / f"{'binary' if source == BINARY else name.lower()}-{key}.so"
     if target.exists():
         return target

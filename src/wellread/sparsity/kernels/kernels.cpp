@@ -15,12 +15,13 @@
 // and where the gradient of the bias is summed.  The micro-kernel of `multiply` keeps R tokens x B outputs in
 // registers; that of `gradient` keeps a piece of a block, summed over the tokens of a panel.
 
-#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 #include <utility>
+
+#include "pool.h"
 
 namespace {
 
@@ -44,8 +45,6 @@ typedef double Doubles __attribute__((vector_size(kLanes * 4), may_alias));
 
 INLINE Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
-INLINE long min(long a, long b) { return a < b ? a : b; }
-INLINE long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
 // Lane n of the result is lane I[n] of two vectors end to end.
 template <int... I>
@@ -82,33 +81,6 @@ INLINE Vector cycle(Vector v, std::integer_sequence<int, I...>) {
 
 // ---------------------------------------------------------------------------------------------------------
 // Threads and memory
-
-// GOMP_parallel of the OpenMP that torch has loaded: the same threads work for both, so none are idle rivals.
-typedef void (*Pool)(void (*)(void*), void*, unsigned, unsigned);
-Pool pool = nullptr;
-
-template <class Task>
-struct Job {
-  Task* task;
-  int parts;
-  std::atomic<int> next;
-};
-
-// Run task(0) ... task(parts - 1), on as many threads where there is a pool.
-template <class Task>
-void parallel(int parts, Task task) {
-  if (parts <= 1 || !pool) {
-    for (int part = 0; part < parts; part++) task(part);
-    return;
-  }
-  Job<Task> job{&task, parts, {0}};
-  pool(
-      [](void* data) {
-        auto* job = static_cast<Job<Task>*>(data);
-        for (int part; (part = job->next.fetch_add(1)) < job->parts;) (*job->task)(part);
-      },
-      &job, static_cast<unsigned>(parts), 0);
-}
 
 // Memory that is given back when it goes out of scope; aligned to a cache line.
 class Buffer {
@@ -664,8 +636,6 @@ void backward_up(const float* x, long x_stride, const float* dy, long dy_stride,
 extern "C" {
 
 int wellread_lanes() { return kLanes; }
-
-void wellread_use_pool(void* function) { pool = reinterpret_cast<Pool>(function); }
 
 int wellread_block_forward(int block, const float* x, long x_stride, long tokens, long inputs, long outputs,
                            const int32_t* rows, const int32_t* columns, const float* values, const float* bias,

@@ -1,0 +1,97 @@
+"""Predictions of a file or a stream, as JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from wellread.errors import DataError
+from wellread.progress import say
+from wellread.serve.inputs import open_input, read_lines
+from wellread.serve.predict import CHUNK, Predictor
+
+
+def predict_lines(predictor: Predictor, stream: BinaryIO, where: str) -> Iterator[str]:
+    """Predictions for a stream of lines, as JSON lines.
+
+    What a line may be is said at :func:`wellread.serve.inputs.read_lines`; an "id" is repeated.
+
+    Args:
+        predictor: the model.
+        stream: bytes, read line by line.
+        where: name of the stream for errors.
+
+    Yields:
+        One JSON object an input: {"line", "id" where given, and what :meth:`Predictor.predict` gives}.
+
+    Raises:
+        DataError: with the line, for one that is not UTF-8, too long or not what the model wants.
+    """
+    lines = read_lines(stream, where)
+    while chunk := list(islice(lines, CHUNK)):
+        try:
+            results = list(predictor.predict(value for _, value in chunk))
+        except DataError as error:
+            match = re.fullmatch(r"input (\d+)", error.where)
+            if match is None:
+                raise
+            line = chunk[int(match.group(1)) - 1][0]["line"]
+            raise DataError(error.what, where=f"{where}:{line}", fix=error.fix) from None
+        for (facts, _), result in zip(chunk, results, strict=True):
+            yield json.dumps({**facts, **result}, ensure_ascii=False)
+
+
+def predict_file(folder: str | Path, source: str, out: Path | None, engine: str | None = None) -> int:
+    """Predict for a file (or stdin, "-") and write JSON lines to a file, whole or not at all, or to stdout.
+
+    Args:
+        folder: of a model.
+        source: the file.
+        out: the file to write; None for stdout.
+        engine: as in :meth:`Predictor.load`.
+
+    Returns:
+        The number of inputs.
+
+    Raises:
+        UserError: as :meth:`Predictor.load` and :func:`predict_lines`; or a file cannot be opened.
+    """
+    predictor = Predictor.load(folder, engine)
+    count = cut = 0
+    with open_input(source) as stream, _open_output(out) as write:
+        for line in predict_lines(predictor, stream, "stdin" if source == "-" else source):
+            write(line + "\n")
+            count += 1
+            cut += '"truncated": true' in line[-24:]
+    if cut:
+        say(f"{cut} of {count} texts are longer than the model's {predictor.max_length} tokens and were cut")
+    return count
+
+
+@contextlib.contextmanager
+def _open_output(out: Path | None) -> Iterator[Any]:
+    """A function that writes text; a file appears only when all of it is written."""
+    if out is None:
+        yield sys.stdout.write
+        sys.stdout.flush()
+        return
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as stream:
+            yield stream.write
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(out)
+    except OSError as error:
+        raise DataError(
+            f"cannot be written ({error.strerror})", where=str(out), fix="choose another file with --out"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
