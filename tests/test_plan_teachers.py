@@ -1,12 +1,14 @@
 """Teachers and texts that do not fit are refused by the plan, with the key, the cause and the cure."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from synthetic import write_tiny_run
 from wellread import recipe as recipes
 from wellread.errors import RecipeError
 from wellread.models import build
-from wellread.plan import checks
+from wellread.plan import checks, examine
 from wellread.settings import ModelSettings, TokenizerSettings
 from wellread.tokens import tokenizer
 
@@ -104,3 +106,17 @@ def test_a_missing_text_is_told_by_its_own_key(tmp_path):
     findings = checks.Findings()
     checks.check_texts(settings, tmp_path, findings)
     assert findings.problems[0]["where"] == "texts.wiki.sources"
+
+
+def test_a_teacher_that_could_not_be_tried_has_no_cost():
+    """Its problem stands in the plan already; the variants that could be tried are still told of."""
+    variants = [
+        {"name": "large", "pretrain": {"teacher": {"path": "variants.small"}}},
+        {"name": "small", "model": {"layers": 1}},
+    ]
+    findings = checks.Findings()
+    tried = SimpleNamespace(flops={"accounted": 1e12})
+    examine._add_origins(parse(variants=variants), {"large": tried}, findings)
+    assert findings.notes == []
+    examine._add_origins(parse(variants=variants), {"large": tried, "small": tried}, findings)
+    assert findings.notes == ["large: 1e+12 FLOPs were spent before on small, and come on top"]

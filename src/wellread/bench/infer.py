@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,7 +26,7 @@ from wellread.progress import Progress
 from wellread.serve.inputs import read_texts
 from wellread.settings import ModelSettings
 from wellread.tokens import tokenizer as tokenizers
-from wellread.workers import torch_threads
+from wellread.workers import tokenizer_threads, torch_threads
 
 VOCABULARY, MAX_LENGTH = 16384, 512
 LABELS = ("a", "b", "c")
@@ -228,18 +226,3 @@ def _texts_of_length(work: Work, length: int, batch: int, different: int = 4) ->
             text = text[:end].rsplit(" ", 1)[0] if end and text[end - 1] != " " else text[:end].rstrip()
         found.append(text)
     return [found[begin : begin + batch] for begin in range(0, len(found), batch)]
-
-
-@contextmanager
-def tokenizer_threads(threads: int) -> Iterator[None]:
-    """Let the tokenizer work on one thread where everything does; it has no setting for other numbers."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false" if threads == 1 else "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

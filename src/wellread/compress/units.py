@@ -31,7 +31,7 @@ from wellread.compress.targets import Candidate
 from wellread.errors import ArtefactError
 from wellread.models import build
 from wellread.stages import code_hash
-from wellread.workers import torch_threads
+from wellread.workers import tokenizer_threads, torch_threads
 
 FP32 = "fp32"
 # What units are made with; tables and pages are no part of them.
@@ -171,7 +171,7 @@ def latency(shop: Shop, name: str, advance: Callable[[], None] = lambda: None) -
         if known.get("facts") == facts:
             return known["records"]
     path.parent.mkdir(exist_ok=True)
-    with torch_threads(threads), infer.tokenizer_threads(threads):
+    with torch_threads(threads), tokenizer_threads(threads):
         answers = contenders.make(shop.subject.folder, (), {}, threads, side_by_side=False)
         answers[name] = contenders.of_predictor(shop.open(shop.model(name)))
         records = infer.time_answers(speed, shop.work, answers, threads, advance)

@@ -71,7 +71,7 @@ def selection_stage(context: Context) -> Stage:
         ),
         settings=settings,
         inputs=("corpus", *(f"tasks/{name}" for name in recipe.tasks)),
-        code=("corpus/leakage", "corpus/documents", "rng"),
+        code=("corpus/leakage", "corpus/shingles", "corpus/open", "corpus/documents", "rng"),
     )
 
 

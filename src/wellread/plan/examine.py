@@ -145,7 +145,8 @@ def _add_origins(settings: Recipe, trainings: dict[str, probe.Training], finding
     """Say what the variants that others start from cost; their FLOPs are not in the others' own."""
     for variant in trainings:
         before = settings.forebears(variant)
-        if before:
+        # One that could not be tried is told of as a problem, and costs nobody knows what.
+        if before and trainings.keys() >= set(before):
             cost = sum(trainings[name].flops["accounted"] for name in before)
             findings.notes.append(
                 f"{variant}: {cost:.3g} FLOPs were spent before on {', '.join(before)}, and come on top"

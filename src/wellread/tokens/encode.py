@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from wellread.errors import ArtefactError, DataError
+from wellread.workers import tokenizer_threads
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -91,7 +90,7 @@ def encoded(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, threads: int
     """
     by_word_ids = len(set(tokenizer.encode("two words", add_special_tokens=False).word_ids)) > 1
     waiting: deque[Future[Parcel]] = deque()
-    with _single_threaded_library(), ThreadPoolExecutor(threads) as pool:
+    with tokenizer_threads(1), ThreadPoolExecutor(threads) as pool:
         try:
             for parcel in _parcels(texts):
                 waiting.append(pool.submit(_encode, parcel, tokenizer, by_word_ids))
@@ -102,21 +101,6 @@ def encoded(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer, threads: int
         finally:
             for future in waiting:
                 future.cancel()
-
-
-@contextlib.contextmanager
-def _single_threaded_library() -> Iterator[None]:
-    """Keep `tokenizers` from starting as many threads of its own as there are cores."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _parcels(texts: Iterable[tuple[str, str]]) -> Iterator[list[_Piece]]:
