@@ -126,11 +126,8 @@ def _flop_unit(points: list[Record]) -> tuple[float, str]:
 
 def _time_unit(variants: list[Variant]) -> tuple[float, str]:
     most = max((variant.timing[-1]["seconds"] for variant in variants if variant.timing), default=0)
-    return (
-        _unit(most, ((5400, "hours"), (150, "minutes")))
-        if most >= 5400
-        else ((60.0, "minutes") if most >= 150 else (1.0, "seconds"))
-    )
+    # From one and a half hours, and from two and a half minutes on.
+    return (3600.0, "hours") if most >= 5400 else (60.0, "minutes") if most >= 150 else (1.0, "seconds")
 
 
 def learning_curve(
