@@ -134,7 +134,7 @@ def test_an_error_meant_for_users_comes_through(job, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_no_worker_outlives_the_command(number, code, prepared, tmp_path):
+def test_no_worker_outlives_the_command(number, code, prepared, tmp_path, ctrl_c):
     """Ctrl-C reaches every process of the terminal's foreground group; SIGKILL only the parent."""
     path, run = prepared
     shutil.copytree(run, tmp_path / "run")

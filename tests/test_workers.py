@@ -78,7 +78,7 @@ def test_a_worker_that_is_killed_is_named_and_the_next_call_works(tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_their_parent(how, tmp_path):
+def test_workers_end_with_their_parent(how, tmp_path, ctrl_c):
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, start_new_session=True)
     _until(lambda: len(list(tmp_path.iterdir())) == 2, 60)

@@ -1,0 +1,20 @@
+"""What tests of several folders need."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Processes that the test starts can be interrupted, as those of a terminal can.
+
+    A shell lets what it starts in the background ignore SIGINT, and all that is started from there ignores it
+    too: without this the tests of Ctrl-C would hang in ``make test &``.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
