@@ -14,6 +14,7 @@ def minimal(**changes):
 BAD = {
     "unknown key": ({"modle": {}}, "modle", "did you mean `model`"),
     "unknown nested key": ({"model": {"hiden": 3}}, "model.hiden", "did you mean `hidden`"),
+    "key of an inner table": ({"pretrain": {"mask_rate": 0.3}}, "mask_rate", "did you mean `masking.rate`"),
     "unknown deep key": ({"pretrain": {"sparsity": {"lvl": 1}}}, "pretrain.sparsity.lvl", "did you mean"),
     "missing name": ({"name": None}, "name", ""),
     "bad name": ({"name": "../etc"}, "name", ""),

@@ -45,21 +45,30 @@ def _explain(kind: type[Settings], problem: Any, where: str) -> RecipeError:
 
 
 def _did_you_mean(kind: type[Settings], keys: list[str]) -> str:
-    """The nearest known key of the table in which the last of ``keys`` stands."""
-    known = sorted(_table(kind, keys[:-1]))
-    near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+    """The nearest known key of the table in which the last of ``keys`` stands, or of a table within it."""
+    table = _table(kind, keys[:-1])
+    known = sorted(table.model_fields)
+    # `mask_rate` is as near to `masking.rate` as if a dot stood in it.
+    spelled = {name.replace("_", "."): name for name in (*known, *_within(table))}
+    near = difflib.get_close_matches(keys[-1].replace("_", "."), spelled, n=1, cutoff=0.5)
     if near:
-        return f"did you mean `{near[0]}`?"
+        return f"did you mean `{spelled[near[0]]}`?"
     return f"known keys here: {', '.join(known)}"
 
 
-def _table(kind: type[Settings], keys: list[str]) -> set[str]:
-    """Field names of the nested settings reached by ``keys`` (dictionary and list steps are passed over)."""
+def _table(kind: type[Settings], keys: list[str]) -> type[Settings]:
+    """The nested settings reached by ``keys`` (dictionary and list steps are passed over)."""
     for key in keys:
         field = kind.model_fields.get(key)
         if field is not None:
             kind = settings_within(field.annotation) or kind
-    return set(kind.model_fields)
+    return kind
+
+
+def _within(table: type[Settings]) -> list[str]:
+    """The keys of the tables in a table, with a dot."""
+    tables = {name: settings_within(field.annotation) for name, field in table.model_fields.items()}
+    return [f"{name}.{key}" for name, inner in tables.items() if inner for key in inner.model_fields]
 
 
 def settings_within(annotation: Any) -> type[Settings] | None:
