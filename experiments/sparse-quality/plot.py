@@ -2,8 +2,8 @@
 
     python experiments/sparse-quality/plot.py RUN --times times.json --out docs/results/sparse-quality.png
 
-Time is tokens divided by the speed of ``time.py``, in tokens of the first variant, so that what else the machine
-did during the run plays no part.
+Time is tokens divided by the speed of ``time.py``, in tokens of the first variant, so that what else the
+machine did during the run plays no part.
 """
 
 from __future__ import annotations
