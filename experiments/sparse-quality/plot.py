@@ -2,7 +2,7 @@
 
     python experiments/sparse-quality/plot.py RUN --times times.json --out docs/results/sparse-quality.png
 
-Time is tokens divided by the speed of ``time.py``, in tokens of the first variant, so that what else the
+Time is tokens divided by the speed of ``speed.py``, in tokens of the first variant, so that what else the
 machine did during the run plays no part.
 """
 
@@ -49,11 +49,11 @@ def main(run: Path, times: Path, out: Path) -> None:
 
     told = recipe.load(run / "recipe.toml")
     measured = files.read_json(times)
-    first = told.variant_names[0]
+    first = told.variant_names()[0]
     speeds = {
-        name: measured[name]["ratio_of_totals"] if name in measured else 1.0 for name in told.variant_names
+        name: measured[name]["ratio_of_totals"] if name in measured else 1.0 for name in told.variant_names()
     }
-    curves = {name: curve(run, name) for name in told.variant_names}
+    curves = {name: curve(run, name) for name in told.variant_names()}
     tables(curves, speeds, first)
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
     for name, (tokens, losses) in curves.items():
@@ -75,7 +75,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path)
-    parser.add_argument("--times", type=Path, required=True, help="written by time.py")
+    parser.add_argument("--times", type=Path, required=True, help="written by speed.py")
     parser.add_argument("--out", type=Path, required=True, help="PNG file")
     given = parser.parse_args()
     main(given.run, given.times, given.out)

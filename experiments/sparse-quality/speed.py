@@ -1,6 +1,6 @@
 """Seconds of a step of every variant, against the dense step, in alternation in one process.
 
-    python experiments/sparse-quality/time.py RUN --out times.json
+    python experiments/sparse-quality/speed.py RUN --out times.json
 
 RUN must have its tokens.  The first variant of its recipe is the baseline.  The ratio is of sums, no median:
 every hundredth step of RigL moves blocks and takes longer.
@@ -50,7 +50,7 @@ def main(run: Path, rounds: int, out: Path) -> None:
     """Time, print and write."""
     told = recipe.load(run / "recipe.toml")
     torch.set_num_threads(told.threads or 1)
-    names = told.variant_names
+    names = told.variant_names()
     with tempfile.TemporaryDirectory() as scratch:
         prepared = data.load(
             stage_folder(run, "tokens") / "train",
