@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -129,32 +130,72 @@ def _watched(
     part: str, options: InferOptions, work: Work, folders: dict[str, Path], threads: int
 ) -> list[Record]:
     measuring = {"latency": time_answers, "file": _time_file}[part]
-    shapes = len(options.batches) * len(options.lengths) if part == "latency" else 1
-    with Progress(f"bench {part}, {threads} thread(s)", shapes, "shapes", quiet=options.quiet) as progress:
-        answers = contenders.make(
-            work.model, options.contenders, folders, threads, side_by_side=part == "file"
-        )
+    answers = contenders.make(work.model, options.contenders, folders, threads, side_by_side=part == "file")
+    others = len(answers) - 1
+    if part == "latency":
+        tokens = latency_tokens(options, others)
+    else:
+        tokens = _with_warmup(_file_rounds(options)) * others * _tokens(work)
+    with Progress(f"bench {part}, {threads} thread(s)", tokens, "tokens", quiet=options.quiet) as progress:
         return measuring(options, work, answers, threads, progress.advance)
 
 
+def latency_tokens(options: InferOptions, others: int) -> int:
+    """Tokens that :func:`time_answers` advances by, with so many beside the baseline.
+
+    Pairs of calls differ by a factor of hundreds in their time; tokens tell what is left.
+    """
+    return sum(
+        _with_warmup(_rounds(options, batch, length)) * others * batch * length
+        for batch in options.batches
+        for length in options.lengths
+    )
+
+
+def _rounds(options: InferOptions, batch: int, length: int) -> int:
+    """Counted pairs of a batch of texts of a length."""
+    return options.rounds if batch * length <= LONG else max(3, options.rounds // 5)
+
+
+def _file_rounds(options: InferOptions) -> int:
+    return min(options.rounds, FILE_ROUNDS)
+
+
+def _with_warmup(rounds: int) -> int:
+    return rounds + min(rounds, WARMUP)
+
+
+def _tokens(work: Work) -> int:
+    """Tokens of the file, no text longer than the model reads."""
+    rows = work.tokenizer(list(work.documents), verbose=False)["input_ids"]
+    return sum(min(work.max_length, len(row)) for row in rows)
+
+
 def time_answers(
-    options: InferOptions, work: Work, answers: dict[str, Answer], threads: int, advance: Callable[[], None]
+    options: InferOptions,
+    work: Work,
+    answers: dict[str, Answer],
+    threads: int,
+    advance: Callable[[int], None],
 ) -> list[Record]:
     """Latency of some ways to get from texts to logits, against the one named :data:`BASELINE`."""
     found = []
     for length in options.lengths:
         for batch in options.batches:
             batches = _texts_of_length(work, length, batch)
-            rounds = options.rounds if batch * length <= LONG else max(3, options.rounds // 5)
+            rounds = _rounds(options, batch, length)
             common = {"shape": work.shape, "batch": batch, "length": length, "note": work.note}
             calls = {name: _call(answer, batches, work.tokenizer) for name, answer in answers.items()}
-            found += _compared("latency", calls, rounds, threads, common)
-            advance()
+            found += _compared("latency", calls, rounds, threads, common, partial(advance, batch * length))
     return found
 
 
 def _time_file(
-    options: InferOptions, work: Work, answers: dict[str, Answer], threads: int, advance: Callable[[], None]
+    options: InferOptions,
+    work: Work,
+    answers: dict[str, Answer],
+    threads: int,
+    advance: Callable[[int], None],
 ) -> list[Record]:
     """Each of them on the whole file."""
     common = {"shape": work.shape, "batch": len(work.documents), "length": work.max_length, "note": work.note}
@@ -162,17 +203,20 @@ def _time_file(
         name: _call(answer, [work.documents], work.tokenizer, work.max_length)
         for name, answer in answers.items()
     }
-    found = _compared("file", calls, min(options.rounds, FILE_ROUNDS), threads, common)
-    advance()
-    return found
+    return _compared("file", calls, _file_rounds(options), threads, common, partial(advance, _tokens(work)))
 
 
 def _compared(
-    part: str, calls: dict[str, Call], rounds: int, threads: int, common: dict[str, Any]
+    part: str,
+    calls: dict[str, Call],
+    rounds: int,
+    threads: int,
+    common: dict[str, Any],
+    advance: Callable[[], None],
 ) -> list[Record]:
     """Records of the baseline and of each contender against it."""
     others = {name: call for name, call in calls.items() if name != BASELINE}
-    pairs = alternate(calls[BASELINE], others, rounds=rounds, warmup=min(rounds, WARMUP))
+    pairs = alternate(calls[BASELINE], others, rounds=rounds, warmup=min(rounds, WARMUP), advance=advance)
     first = [before[part] for of_one in pairs.values() for before, _ in of_one]
     found = [
         record(part, BASELINE, part, threads, **common, **as_baseline(pairs, part), **_more(first, common))
@@ -195,7 +239,8 @@ def _call(
     answer: Answer, batches: Sequence[Sequence[str]], tokenizer: Any, longest: int = MAX_LENGTH
 ) -> Call:
     """A call of :func:`wellread.bench.measure.alternate`: the texts of a round, from text to logits."""
-    counts = [sum(min(longest, len(row)) for row in tokenizer(list(texts))["input_ids"]) for texts in batches]
+    rows = [tokenizer(list(texts), verbose=False)["input_ids"] for texts in batches]
+    counts = [sum(min(longest, len(row)) for row in of_batch) for of_batch in rows]
 
     def call(number: int) -> dict[str, Timing]:
         texts = batches[number % len(batches)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wellread import api, files, stages
+from wellread.bench.infer import latency_tokens
 from wellread.bench.infer_options import InferOptions
 from wellread.compress import gate, page, pareto, units
 from wellread.compress.subject import open_subject
@@ -218,10 +219,9 @@ def _tell(quiet: bool, text: str) -> None:
 
 def _timed(shop: Shop, rows: list[dict[str, Any]], quiet: bool) -> list[dict[str, Any]]:
     """The rows with their speed; first the model itself, against plain transformers."""
-    speed = shop.speed
-    total = len(rows) * len(speed.batches) * len(speed.lengths)
     found = []
-    with Progress("latency", total, "shapes", quiet=quiet) as progress:
+    total = len(rows) * latency_tokens(shop.speed, 1)
+    with Progress("latency", total, "tokens", quiet=quiet) as progress:
         for row in rows:
             records = units.latency(shop, row["name"], progress.advance)
             own = [one for one in records if one["name"] == row["name"]]

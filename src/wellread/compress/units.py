@@ -157,7 +157,7 @@ def omega(shop: Shop) -> list[float]:
     return found
 
 
-def latency(shop: Shop, name: str, advance: Callable[[], None] = lambda: None) -> list[Record]:
+def latency(shop: Shop, name: str, advance: Callable[[int], None] = lambda _: None) -> list[Record]:
     """Timings of a form against plain transformers, from its file if they are there."""
     threads, speed = shop.speed.threads[0], shop.speed
     path = shop.folder / "latency" / f"{name}.json"
