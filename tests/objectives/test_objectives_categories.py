@@ -13,7 +13,7 @@ from wellread.errors import ArtefactError, DataError
 from wellread.objectives import categories
 from wellread.objectives.categories import label, reader
 from wellread.objectives.prediction import Prediction
-from wellread.pretrain.auxiliary import Seen
+from wellread.pretrain.auxiliary import Counts, Seen
 from wellread.tokens.batch import PackedBatch, pack
 
 
@@ -87,9 +87,9 @@ def test_the_loss_is_the_cross_entropy_of_the_mean_state_over_documents_with_a_c
     batch = PackedBatch(**{**vars(packed), "document_ids": torch.tensor([0, 1, 3])})
     hidden = torch.randn(9, 8, requires_grad=True)
     nothing = torch.empty(0, dtype=torch.int64)
-    found = one.loss(model, Seen(batch, Prediction(batch, nothing, nothing), hidden, 0))
+    found = one.loss(model, Seen(batch, Prediction(batch, nothing, nothing), hidden, 0, Counts(samples=6)))
     means = torch.stack([hidden[:3].mean(0), hidden[7:].mean(0)])
-    expected = F.cross_entropy(one.module(means), torch.tensor([2, 1]), reduction="sum") / 3
+    expected = F.cross_entropy(one.module(means), torch.tensor([2, 1]), reduction="sum") / 6  # of the step
     torch.testing.assert_close(found, expected)
     found.backward()
     assert not hidden.grad[3:7].any() and hidden.grad[:3].all()

@@ -13,7 +13,7 @@ from wellread.models.heads import lm_logits
 from wellread.objectives import ernie_gram, masking, mlm
 from wellread.objectives.units import ngrams
 from wellread.objectives.units.phrases import grams, hash_words
-from wellread.pretrain.auxiliary import Seen
+from wellread.pretrain.auxiliary import Counts, Seen
 from wellread.settings import ModelSettings
 from wellread.tokens.batch import pack
 
@@ -127,10 +127,10 @@ def test_the_loss_is_over_vocabulary_and_list():
     model.auxiliary = nn.ModuleDict({one.name: one.module})
     asked, _ = made()
     hidden = packed.hidden_states(model, asked.inputs)
-    found = one.loss(model, Seen(BATCH, asked, hidden, 0))
+    found = one.loss(model, Seen(BATCH, asked, hidden, 0, Counts(ngrams=6)))
     places, numbers = asked.ngrams
     logits = torch.cat([lm_logits(model, hidden[places]), one.module(hidden[places])], 1)
     assert logits.shape == (3, VOCAB + 2)
-    torch.testing.assert_close(found, F.cross_entropy(logits, VOCAB + numbers))
+    torch.testing.assert_close(found, F.cross_entropy(logits, VOCAB + numbers) / 2)  # 3 of 6
     plain = SimpleNamespace(ngrams=None)
-    assert one.loss(model, Seen(BATCH, plain, hidden, 0)).item() == 0
+    assert one.loss(model, Seen(BATCH, plain, hidden, 0, Counts())).item() == 0

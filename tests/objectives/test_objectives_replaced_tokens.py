@@ -61,7 +61,7 @@ def test_only_masked_places_change_and_the_draw_is_the_same_in_any_company():
     assert not torch.equal(made(batch, [2, 5, 12, 20], epoch=1), found)
 
 
-def test_detection_is_the_mean_over_the_text_and_a_token_drawn_again_is_the_authors():
+def test_detection_is_the_sum_over_the_text_and_a_token_drawn_again_is_the_authors():
     original = text()
     ids = original.input_ids.clone()
     ids[3] += 1
@@ -70,7 +70,7 @@ def test_detection_is_the_mean_over_the_text_and_a_token_drawn_again_is_the_auth
     answers = torch.zeros(len(ids))
     answers[3] = 1
     inside = original.word_ids >= 0
-    expected = F.binary_cross_entropy_with_logits(logits[inside], answers[inside])
+    expected = F.binary_cross_entropy_with_logits(logits[inside], answers[inside], reduction="sum")
     torch.testing.assert_close(detection(logits, made, original), expected)
 
 

@@ -22,7 +22,8 @@ def length_of_sample(weight):
         def loss(model, seen):
             first = seen.hidden[seen.batch.cu_seqlens[:-1].long()]
             lengths = torch.tensor(seen.batch.lengths, dtype=torch.float32) / 32
-            return (model.auxiliary["length"](first)[:, 0] - lengths).square().mean()
+            errors = model.auxiliary["length"](first)[:, 0] - lengths
+            return errors.square().sum() / seen.step.samples
 
         return (auxiliary.Auxiliary("length", weight, loss, layer, passes=0.25),)
 

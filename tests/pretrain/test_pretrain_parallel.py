@@ -45,6 +45,9 @@ def run(group, language, folder, model, settings):
         (2, {}, {"sparsity": {"level": 0.75, "pattern": "block4", "dynamic": "set", "update_every": 5}}),
         (3, {}, {"sparsity": {"level": 0.75, "dynamic": "rigl", "update_every": 5}}),
         (2, {"layout": "bert"}, {"optimizer": "muon", "precision": "fp32"}),
+        (2, {}, {"pairs": "sop"}),
+        (2, {}, {"besides": {"replaced-tokens": 50.0}}),
+        (3, {}, {"masking": {"units": {"ngram": 1.0}, "explicit": True, "ngrams": 400}, "accumulate": 2}),
     ],
 )
 def test_curves_agree_with_one_process(size, model, settings, language, tmp_path):

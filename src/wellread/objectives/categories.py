@@ -57,7 +57,7 @@ def auxiliary(weight: float, hidden: int, labels: np.ndarray, seed: int) -> Auxi
             answers = torch.from_numpy(labels[read.document_ids.cpu().numpy()].astype(np.int64))
         logits = model.auxiliary[NAME](mean_states(seen.hidden, read.lengths)).float()
         total = F.cross_entropy(logits, answers.to(logits.device), ignore_index=-1, reduction="sum")
-        return total / read.sequences
+        return total / max(1.0, seen.step.samples)
 
     return Auxiliary(NAME, weight, loss, head)
 

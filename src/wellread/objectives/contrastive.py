@@ -66,7 +66,7 @@ def auxiliary(weight: float, model: ModelSettings, vocab: int, mask_rate: float,
             return seen.hidden.sum() * 0.0
         embeddings = mean_states(hidden_states(model, batch), batch.lengths)
         anchors, near = embeddings[:found], embeddings[found:].unflatten(0, (found, POSITIVES)).mean(1)
-        return nt_xent(anchors, near, TEMPERATURE)
+        return nt_xent(anchors, near, TEMPERATURE) * (seen.batch.sequences / max(1.0, seen.step.samples))
 
     return Auxiliary(NAME, weight, loss, passes=passes(model, vocab, mask_rate))
 

@@ -55,7 +55,8 @@ def auxiliary(model: ModelSettings, listed: Phrases, vocab: int, mask_rate: floa
         states = seen.hidden.index_select(0, positions)
         tokens = lm_logits(model, states)
         logits = torch.cat([tokens, model.auxiliary[NAME](states)], dim=-1).float()
-        return F.cross_entropy(logits, numbers + tokens.shape[1])
+        total = F.cross_entropy(logits, numbers + tokens.shape[1], reduction="sum")
+        return total / seen.step.ngrams
 
     return Auxiliary(NAME, 1.0, loss, table, passes=passes(model, vocab, table.out_features, mask_rate))
 

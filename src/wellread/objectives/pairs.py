@@ -68,7 +68,8 @@ def auxiliary(
         answers = torch.from_numpy(labels(seen.batch, seed, seen.epoch)).to(seen.hidden.device)
         first = seen.hidden[seen.batch.cu_seqlens[:-1].long()]
         logits = model.auxiliary[NAME](first).float()
-        return F.cross_entropy(logits, answers, ignore_index=-1, reduction="sum") / seen.batch.sequences
+        total = F.cross_entropy(logits, answers, ignore_index=-1, reduction="sum")
+        return total / max(1.0, seen.step.samples)
 
     return Auxiliary(NAME, 1.0, loss, head, prepare)
 

@@ -69,10 +69,10 @@ def auxiliary(
     def loss(model: Any, seen: Seen) -> Tensor:
         own = model.auxiliary[NAME]
         states = hidden_states(own["generator"], seen.prediction.inputs)
-        guessing = head_loss(own["generator"], states, seen.prediction) / max(1, seen.prediction.count)
+        guessing = head_loss(own["generator"], states, seen.prediction) / max(1.0, seen.step.predicted)
         text = replaced(own["generator"], states.detach(), seen.batch, seen.prediction, seed, seen.epoch)
         detecting = detection(own["detector"](hidden_states(model, text))[:, 0], text, seen.batch)
-        return detecting + guessing / weight
+        return detecting / max(1.0, seen.step.tokens) + guessing / weight
 
     whole, inner = (
         step_flops(settings, len(tokenizer), [settings.max_length], count, 0.0)[0]
@@ -135,7 +135,7 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
 
 
 def detection(logits: Tensor, text: PackedBatch, original: PackedBatch) -> Tensor:
-    """The binary cross-entropy of "was replaced", mean over all tokens that are not special.
+    """The binary cross-entropy of "was replaced", summed over all tokens that are not special.
 
     Args:
         logits: (T,).
@@ -145,4 +145,4 @@ def detection(logits: Tensor, text: PackedBatch, original: PackedBatch) -> Tenso
     counted = (original.word_ids >= 0).float()
     answers = (text.input_ids != original.input_ids).float()
     losses = F.binary_cross_entropy_with_logits(logits.float(), answers, reduction="none")
-    return (losses * counted).sum() / counted.sum().clamp(min=1)
+    return (losses * counted).sum()

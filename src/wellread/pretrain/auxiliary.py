@@ -9,7 +9,7 @@ Before the model is saved it is taken off again, so a checkpoint stays a stock o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,32 @@ from wellread.tokens.batch import PackedBatch
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How much there is of what losses are means over, in a part or in a whole step.
+
+    Attributes:
+        predicted: places at which the language model answers.
+        samples: sequences.
+        tokens: of them, special ones left out.
+        ngrams: whole n-grams that are asked for.
+    """
+
+    predicted: float = 0.0
+    samples: float = 0.0
+    tokens: float = 0.0
+    ngrams: float = 0.0
+
+    @classmethod
+    def of(cls, batch: PackedBatch, prediction: Prediction) -> Counts:
+        """Those of a part: its samples before masking, and what is asked of them."""
+        ngrams = 0 if prediction.ngrams is None else len(prediction.ngrams[1])
+        return cls(prediction.count, batch.sequences, int((batch.word_ids >= 0).sum()), ngrams)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
 class Seen:
     """What the language model's pass over a part of the step has left.
 
@@ -32,12 +58,14 @@ class Seen:
         prediction: what was masked and asked.
         hidden: (T, d) last hidden states of ``prediction.inputs``, to differentiate through.
         epoch: the pass over the data.
+        step: of the whole step, all parts and processes.
     """
 
     batch: PackedBatch
     prediction: Prediction
     hidden: Tensor
     epoch: int
+    step: Counts
 
 
 @dataclass(frozen=True)
@@ -47,8 +75,8 @@ class Auxiliary:
     Attributes:
         name: in the log and in ``model.auxiliary``.
         weight: factor of its mean loss in the sum that is differentiated.
-        loss: mean over the samples of a part; a scalar to differentiate.  Anything random in it must be a
-            pure function of (seed, epoch, sample id).
+        loss: what a part adds to the step's mean: its sum over a count of ``seen.step``; a scalar to
+            differentiate.  Anything random in it must be a pure function of (seed, epoch, sample id).
         module: its own parameters; it finds them at ``model.auxiliary[name]``.
         prepare: changes the samples before they are masked, by (batch, epoch).
         passes: FLOPs that it adds, as a share of the step's own.
@@ -124,8 +152,6 @@ def prepare(auxiliaries: Sequence[Auxiliary], batch: PackedBatch, epoch: int) ->
     return batch
 
 
-def losses(
-    auxiliaries: Sequence[Auxiliary], model: PreTrainedModel, seen: Seen, share: float
-) -> dict[str, Tensor]:
-    """Each loss of a part, times the share of the step's samples that stand in it."""
-    return {one.name: one.loss(model, seen) * share for one in auxiliaries}
+def losses(auxiliaries: Sequence[Auxiliary], model: PreTrainedModel, seen: Seen) -> dict[str, Tensor]:
+    """What a part adds to each loss, by name."""
+    return {one.name: one.loss(model, seen) for one in auxiliaries}

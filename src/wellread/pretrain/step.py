@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from wellread.finetune.stability import averaging
 from wellread.models import packed
 from wellread.objectives.prediction import head_loss
 from wellread.pretrain import auxiliary, average
-from wellread.pretrain.auxiliary import Seen
+from wellread.pretrain.auxiliary import Counts, Seen
 from wellread.pretrain.parts import autocast, check_finite, split
 from wellread.pretrain.state import Done
 from wellread.pretrain.trainer import Trainer
@@ -81,7 +82,8 @@ def _gradients(
     pieces = [auxiliary.prepare(others, piece, epoch) for piece in split(batch, settings.accumulate)]
     parts = [trainer.objective(piece, epoch, step / trainer.steps) for piece in pieces]
     # Travels while the forward pass runs.
-    counting = group.begin_sum(sum(part.count for part in parts), batch.sequences)
+    own = sum(map(Counts.of, pieces, parts), Counts())
+    counting = group.begin_sum(*astuple(own))
     if trainer.model_settings.dropout:
         keys = (step, group.rank) if group.rank else (step,)
         torch.manual_seed(rng.derive(trainer.seed, "dropout", *keys))
@@ -91,12 +93,12 @@ def _gradients(
             asked = part.to(trainer.device)
             hidden = packed.hidden_states(trainer.model, asked.inputs)
             summed = head_loss(trainer.model, hidden, asked)
-            count, samples = counting()
-            mean = summed / max(1, int(count))
+            counts = Counts(*counting())
+            mean = summed / max(1, int(counts.predicted))
             whole = mean
             if others:
-                seen = Seen(piece.to(trainer.device), asked, hidden, epoch)
-                found = auxiliary.losses(others, trainer.model, seen, piece.sequences / max(1.0, samples))
+                seen = Seen(piece.to(trainer.device), asked, hidden, epoch, counts)
+                found = auxiliary.losses(others, trainer.model, seen)
                 whole = mean + sum(one.weight * found[one.name] for one in others)
                 besides |= {name: besides[name] + float(value.detach()) for name, value in found.items()}
         if number == len(parts):
@@ -105,7 +107,7 @@ def _gradients(
         total += float(mean.detach())
     trainer.reducer.finish()
     total, *summed_others = group.sum(total, *besides.values())
-    return total, int(counting()[0]), dict(zip(besides, summed_others, strict=True))
+    return total, int(Counts(*counting()).predicted), dict(zip(besides, summed_others, strict=True))
 
 
 def _update(trainer: Trainer, gradients: dict[str, Tensor], share: float, step: int) -> float:
