@@ -19,6 +19,7 @@ import summary
 from wellread import recipe
 from wellread.errors import UserError
 from wellread.finetune import grid, stable
+from wellread.finetune.similarity import NAME as SIMILARITY
 from wellread.progress import say
 from wellread.settings import FinetuneSettings, TaskSettings
 from wellread.tasks.build import read_source
@@ -48,6 +49,7 @@ def arms(layers: int) -> dict[str, dict[str, Any]]:
         "stable": STABLE,
         "stable-ema": {**STABLE, "average": "ema"},
         "stable-r-drop": {**STABLE, "rdrop": 1.0},
+        "stable-similarity": {**STABLE, "head": SIMILARITY},
     }
 
 
@@ -75,6 +77,8 @@ def run(
         task = replace(task, splits={**task.splits, "train": subset(task, settings.budgets[-1], 0)})
         write_task(task, out / "tasks" / name)
         for arm, values in chosen.items():
+            if values.get("head") == SIMILARITY and task.kind != "regress":
+                continue
             tuning = FinetuneSettings(**{"seeds": tuple(range(seeds)), **settings.finetune, **values, **more})
             folder = out / "runs" / name / arm
             say(f"{name}, {arm}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from wellread import rng
 from wellread.errors import RecipeError
-from wellread.finetune import answer_mask, classifier, likelihood, objective
+from wellread.finetune import answer_mask, classifier, likelihood, objective, similarity
 from wellread.finetune.head import Head
 from wellread.finetune.light import prompts
 from wellread.finetune.objective import Split
@@ -33,9 +33,14 @@ HEADS: dict[str, Callable[..., Head]] = {
     "classifier": classifier.head,
     "mlm": answer_mask.head,
     "lm": _likelihood,
+    "similarity": similarity.head,
 }
-# The layouts whose pre-training left a head that answers in words.
-LAYOUTS = {"mlm": ("modernbert", "bert", "longformer", "big_bird"), "lm": ("llama", "gpt2")}
+# The layouts whose pre-training left a head that answers in words, or states that can be matched.
+LAYOUTS = {
+    "mlm": ("modernbert", "bert", "longformer", "big_bird"),
+    "lm": ("llama", "gpt2"),
+    "similarity": ("modernbert", "bert"),
+}
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,17 @@ def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Seq
         return
     if settings.rdrop:
         raise RecipeError(
-            "R-Drop compares two classifications, and this head answers in words",
+            "R-Drop compares two classifications, and this head gives none",
             where="finetune.rdrop",
             fix='leave it out, or set head = "classifier"',
         )
-    if task.kind != "classify":
+    if settings.head == similarity.NAME and task.kind != "regress":
+        raise RecipeError(
+            f"head {settings.head!r} scores pairs of texts; {task.name} is a {task.kind} task",
+            where="finetune.head",
+            fix=f'set head = "classifier" in [tasks.{task.name}.finetune]',
+        )
+    if settings.head != similarity.NAME and task.kind != "classify":
         raise RecipeError(
             f"head {settings.head!r} answers with one label; {task.name} is a {task.kind} task",
             where="finetune.head",
@@ -109,7 +120,7 @@ def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Seq
         raise RecipeError(
             f"a {layout} model cannot answer with head {settings.head!r}",
             where="finetune.head",
-            fix=f'use "{other}" or "classifier"',
+            fix=f'use "{other}" or "classifier"' if task.kind == "classify" else 'use "classifier"',
         )
 
 

@@ -5,6 +5,7 @@
 | classifier | stock sequence or token classifier | the text | a fresh layer (:mod:`.classifier`) |
 | mlm | stock masked language model | a template with a mask | the word under the mask (:mod:`.answer_mask`) |
 | lm | stock causal language model | a template | the likeliest continuation (:mod:`.likelihood`) |
+| similarity | stock encoder | two texts apart | how well their tokens match (:mod:`.similarity`) |
 
 The loop knows none of them: it takes the head that :func:`wellread.finetune.data.prepare` has put beside the
 encoded task.
@@ -29,7 +30,9 @@ from wellread.tasks.task import Example
 
 # Tokens in a batch of inference: enough to fill the matrix units, little enough for the cache.
 INFERENCE_TOKENS = 2048
-NOTES = "answers.json"  # beside a model that answers in words: template and words, all that its user needs
+NOTES = (
+    "answers.json"  # beside a model that is no stock classifier: head, template, words, all its user needs
+)
 
 Start = Path | ModelSettings
 

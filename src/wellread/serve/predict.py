@@ -18,7 +18,7 @@ from wellread import files
 from wellread.compress import early_exit
 from wellread.compress.prune import store as pruned
 from wellread.errors import ArtefactError, UserError
-from wellread.finetune import classifier, encode, objective
+from wellread.finetune import classifier, encode, objective, similarity
 from wellread.finetune.data import HEADS
 from wellread.finetune.head import NOTES, Head
 from wellread.finetune.light import stored
@@ -188,6 +188,8 @@ def _stock(folder: Path) -> Predictor:
         length -= stored.positions(folder)
         return Predictor(model, tokenizer, "classify", labels, length, head)
     kind = _kind(config, name, folder)
+    if (folder / NOTES).exists():
+        return _matching(folder, config, tokenizer)
     reader = pruned if pruned.is_pruned(folder) else stored
     model = reader.load(folder, "tag" if kind == "tag" else "classify").eval()
     labels = tuple(dict(config.id2label or {}).values())
@@ -229,6 +231,22 @@ def _answering(folder: Path, tokenizer: Any) -> tuple[tuple[str, ...], Head]:
         ) from None
     given = FinetuneSettings(answer=settings, light=stored.settings_of(folder))
     return labels, make("classify", labels, tokenizer, given)
+
+
+def _matching(folder: Path, config: Any, tokenizer: Any) -> Predictor:
+    """A model that scores two texts by how well they match."""
+    line = getattr(config, "similarity", None)
+    if files.read_json(folder / NOTES).get("head") != similarity.NAME or not isinstance(line, list):
+        raise ArtefactError(
+            "how it scores cannot be read",
+            where=str(folder / NOTES),
+            fix="restore the folder from its source",
+        )
+    labels = tuple(dict(config.id2label).values())
+    model: Any = stored.load(folder, "classify").eval()
+    length = build.longest(config) - stored.positions(folder)
+    head = similarity.head("regress", labels, tokenizer)
+    return Predictor(model, tokenizer, "regress", labels, length, head)
 
 
 def _compact(folder: Path) -> Predictor:
