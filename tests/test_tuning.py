@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -57,6 +58,25 @@ def test_a_file_becomes_a_task_a_learning_curve_and_a_model_that_predicts(model,
     answer = next(iter(Predictor.load(found["model"]).predict(["the gene binds risk"])))
     assert answer["label"] in ("risk", "safe")
     assert api.open_run(tmp_path / "run").verify() == []
+
+
+@pytest.mark.parametrize(("asked", "used"), [((), "similarity"), (("head=classifier",), None)])
+def test_scored_pairs_are_matched_unless_another_head_is_asked_for(asked, used, model, tmp_path):
+    draw = random.Random(0)
+    rows = [
+        {
+            "text": " ".join(draw.choices(WORDS, k=6)),
+            "text_pair": " ".join(draw.choices(WORDS, k=6)),
+            "score": n,
+        }
+        for n in range(60)
+    ]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = tuning.prepare(model, data, seeds=1, changes=(*QUICK, *asked), out=tmp_path / "run", threads=1)
+    found = tuning.run(job, quiet=True)
+    notes = Path(found["model"]) / "answers.json"
+    assert (json.loads(notes.read_text())["head"] if notes.exists() else None) == used
 
 
 def test_the_same_command_continues_and_other_data_start_anew(model, tmp_path, monkeypatch):
