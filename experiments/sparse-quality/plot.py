@@ -27,6 +27,15 @@ def curve(run: Path, variant: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([each["tokens"] for each in records]), np.array([each["loss"] for each in records])
 
 
+def speed(name: str, first: str, measured: dict[str, Any]) -> float:
+    """Times as fast as the first variant; what is called like it (dense, dense-short) is as fast."""
+    if name == first or name.startswith(f"{first}-"):
+        return 1.0
+    if name not in measured:
+        raise SystemExit(f"{name} was not timed: run speed.py on this run")
+    return float(measured[name]["ratio_of_totals"])
+
+
 def tables(curves: dict[str, Any], speeds: dict[str, float], first: str) -> None:
     """What each variant ends at, and where the dense model's own curve was at that time."""
     print("| variant | tokens | loss | times as fast | time, in dense tokens | dense curve there |")
@@ -50,9 +59,7 @@ def main(run: Path, times: Path, out: Path) -> None:
     told = recipe.load(run / "recipe.toml")
     measured = files.read_json(times)
     first = told.variant_names()[0]
-    speeds = {
-        name: measured[name]["ratio_of_totals"] if name in measured else 1.0 for name in told.variant_names()
-    }
+    speeds = {name: speed(name, first, measured) for name in told.variant_names()}
     curves = {name: curve(run, name) for name in told.variant_names()}
     tables(curves, speeds, first)
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
