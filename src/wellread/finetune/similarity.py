@@ -61,11 +61,11 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Enco
     Raises:
         DataError: an example has no second text.
     """
-    for example in examples:
+    for number, example in enumerate(examples, 1):
         if example.text_pair is None:
             raise DataError(
                 "there is no second text to compare with",
-                where=f"example {example.id}",
+                where=f"example {example.id}" if example.id else f"input {number}",
                 fix='give "text_pair" (or, to fine-tune on single texts, set finetune.head = "classifier")',
             )
     pair = [

@@ -111,7 +111,7 @@ def _open(folder: Path) -> Predictor:
         what = "a model in two parts cannot become one graph"
         fix = 'fine-tune with light.method "lora", "bitfit" or "full", which leave a plain model'
     elif (folder / predict.NOTES).exists():
-        what = "a model that answers in words cannot be exported to an engine"
+        what = "a model with another head than the classifier cannot be exported to an engine"
         fix = 'fine-tune with finetune.head "classifier", or use --format transformers'
     elif config.model_type not in ENCODERS:
         what = f"engines run encoders ({', '.join(ENCODERS)}), not {config.model_type}"
