@@ -15,11 +15,9 @@ from pathlib import Path
 import torch
 
 from wellread import files, recipe
-from wellread.bench import data, measure
-from wellread.bench.measure import Call, Timing, alternate, compared
-from wellread.pretrain.parts import deterministic
-from wellread.pretrain.state import Done
-from wellread.pretrain.step import take_step
+from wellread.bench import data
+from wellread.bench.measure import Call, alternate, compared
+from wellread.bench.steps import next_step
 from wellread.pretrain.trainer import make_trainer
 from wellread.recipe import Recipe
 from wellread.stages import stage_folder
@@ -32,18 +30,7 @@ def step(told: Recipe, variant: str, prepared: data.Data) -> Call:
     settings = told.pretrain_for(variant)
     steps = settings.tokens // settings.batch_tokens
     trainer = make_trainer(told.model_for(variant), settings, prepared.tokenizer, steps, told.seed)
-    done = Done()
-
-    def call(number: int) -> dict[str, Timing]:
-        flops = done.accounted_flops
-        with deterministic():
-            began = measure.clock()
-            batch = prepared.packing.batch(number)
-            take_step(trainer, batch, prepared.packing.epoch(number), done)
-            seconds = measure.clock() - began
-        return {"step": Timing(seconds, batch.tokens, done.accounted_flops - flops)}
-
-    return call
+    return next_step(trainer, prepared)
 
 
 def main(run: Path, rounds: int, out: Path) -> None:

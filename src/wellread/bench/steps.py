@@ -11,7 +11,7 @@ from wellread.bench.options import Options
 from wellread.pretrain.parts import deterministic
 from wellread.pretrain.state import Done
 from wellread.pretrain.step import take_step
-from wellread.pretrain.trainer import make_trainer
+from wellread.pretrain.trainer import Trainer, make_trainer
 from wellread.settings import ModelSettings, PretrainSettings, SparsitySettings
 from wellread.sparsity.patterns import Pattern
 
@@ -63,6 +63,11 @@ def packed_step(
     settings = pretrain_settings(data.packing.batch_tokens, variant)
     settings = settings.model_copy(update={"recompute": recompute})
     trainer = make_trainer(model, settings, data.tokenizer, SCHEDULED, SEED)
+    return next_step(trainer, data), trainer.sparsity
+
+
+def next_step(trainer: Trainer, data: Data) -> Call:
+    """A call that takes the step of a number, the making of its batch included."""
     done = Done()
 
     def call(number: int) -> dict[str, Timing]:
@@ -74,7 +79,7 @@ def packed_step(
             seconds = measure.clock() - began
         return {"step": Timing(seconds, batch.tokens, done.accounted_flops - flops)}
 
-    return call, trainer.sparsity
+    return call
 
 
 def pretrain_settings(batch_tokens: int, variant: Variant) -> PretrainSettings:
