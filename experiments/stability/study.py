@@ -29,7 +29,7 @@ from wellread.workers import cores
 
 HERE = Path(__file__).parent
 STANDARD: dict[str, Any] = {"recipe": "standard"}
-STABLE: dict[str, Any] = {"recipe": "stable"}
+STABLE: dict[str, Any] = {"recipe": "stable", "head": "classifier"}
 
 
 def arms(layers: int) -> dict[str, dict[str, Any]]:

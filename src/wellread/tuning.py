@@ -10,7 +10,7 @@ Besides all labels, a quarter and half of them are tried, so that the end can sa
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,6 @@ def run(job: Job, *, quiet: bool = False) -> dict[str, Any]:
     with stages.locked(job.out):
         files.write_json(job.out / "run.json", _provenance(job))
         stages.execute([_task(job)], job.out, quiet=True)
-        job = _with_head(job)
         if not quiet:
             _say_what_it_is(job)
         stages.execute([_finetune(job, quiet), _rivals(job)], job.out, quiet=True)
@@ -124,12 +123,10 @@ def results(job: Job) -> dict[str, Any]:
         {"task", "kind", "metric", "counts", "model" (folder of the best), "rows": [{"model", "labels",
         "seeds", "failed", "mean", "std", "interval"}], "advice"}.
     """
-    from wellread.tasks.read import read_task
-
     told = files.read_json(stage_folder(job.out, "evaluate") / "summary.json")["tasks"][job.task]
     kept = ("model", "labels", "failed", "mean", "std", "interval")
     rows = [{key: group[key] for key in kept} | {"seeds": len(group["seeds"])} for group in told["groups"]]
-    task = read_task(stage_folder(job.out, f"tasks/{job.task}"), job.task)
+    task = _read(job)
     return {
         "task": job.task,
         **{key: told[key] for key in ("kind", "metric", "counts")},
@@ -208,30 +205,11 @@ def _read(job: Job) -> Task:
     return read_task(stage_folder(job.out, f"tasks/{job.task}"), job.task)
 
 
-def _with_head(job: Job) -> Job:
-    """The job with the head that suits scored pairs, where none was asked for."""
-    from wellread.finetune import similarity
-    from wellread.finetune.data import LAYOUTS
-    from wellread.models.build import load_config
-
-    settings, task = job.settings, _read(job)
-    usual = settings.recipe == "stable" and settings.light.method == "full" and not settings.rdrop
-    pairs = task.kind == "regress" and all(
-        example.text_pair is not None for split in task.splits.values() for example in split
-    )
-    layout = load_config(job.model).model_type
-    if "head" in settings.model_fields_set or not (usual and pairs and layout in LAYOUTS[similarity.NAME]):
-        return job
-    return replace(job, settings=settings.model_copy(update={"head": similarity.NAME}))
-
-
 def _say_what_it_is(job: Job) -> None:
     task = _read(job)
     sizes = ", ".join(f"{len(examples)} {split}" for split, examples in task.splits.items())
     labels = f", labels {', '.join(task.labels)}" if task.kind != "regress" else ""
     say(f"{job.task}: {task.kind}, {sizes}{labels}; score: {task.metric}")
-    if job.settings.head == "similarity":
-        say(f"{job.task}: the two texts are compared token by token; --set head=classifier reads them as one")
 
 
 def _by_labels(job: Job, metric: str) -> dict[int, list[float]]:

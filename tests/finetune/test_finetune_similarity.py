@@ -15,6 +15,7 @@ from wellread.finetune import data, grid, loop, similarity
 from wellread.finetune.head import NOTES
 from wellread.models import packed
 from wellread.serve.predict import Predictor
+from wellread.settings import FinetuneSettings
 from wellread.tasks.read import write_task
 from wellread.tasks.task import Example, Task
 
@@ -178,3 +179,22 @@ def test_what_it_cannot_do_is_refused(kind, layout, changes, what):
     settings = toy.settings(head="similarity", **changes)
     with pytest.raises(RecipeError, match=what):
         data.check_head(settings, toy.task(kind, 4, 2), layout, ("all",))
+
+
+@pytest.mark.parametrize(
+    ("stated", "layout", "picked"),
+    [
+        ({"recipe": "stable"}, "bert", "similarity"),
+        ({"recipe": "stable"}, "llama", "classifier"),
+        ({"recipe": "standard"}, "bert", "classifier"),
+        ({}, "bert", "classifier"),
+        ({"recipe": "stable", "head": "classifier"}, "bert", "classifier"),
+        ({"recipe": "stable", "rdrop": 1.0}, "bert", "classifier"),
+        ({"recipe": "stable", "light": {"method": "lora"}}, "bert", "classifier"),
+    ],
+)
+def test_the_stable_recipe_picks_it_for_pairs_where_nothing_else_is_asked_for(stated, layout, picked):
+    assert data.choose_head(FinetuneSettings(**stated), pairs(4, 2), layout).head == picked
+    assert data.choose_head(FinetuneSettings(recipe="stable"), toy.task("classify", 4, 2), "bert").head == (
+        "classifier"
+    )

@@ -135,7 +135,7 @@ def _watched(
     if part == "latency":
         tokens = latency_tokens(options, others)
     else:
-        tokens = _with_warmup(_file_rounds(options)) * others * _tokens(work)
+        tokens = _with_warmup(_file_rounds(options)) * others * _file_tokens(work)
     with Progress(f"bench {part}, {threads} thread(s)", tokens, "tokens", quiet=options.quiet) as progress:
         return measuring(options, work, answers, threads, progress.advance)
 
@@ -165,10 +165,13 @@ def _with_warmup(rounds: int) -> int:
     return rounds + min(rounds, WARMUP)
 
 
-def _tokens(work: Work) -> int:
-    """Tokens of the file, no text longer than the model reads."""
-    rows = work.tokenizer(list(work.documents), verbose=False)["input_ids"]
-    return sum(min(work.max_length, len(row)) for row in rows)
+def _file_tokens(work: Work) -> int:
+    return _tokens(work.tokenizer, work.documents, work.max_length)
+
+
+def _tokens(tokenizer: Any, texts: Sequence[str], longest: int) -> int:
+    """Tokens of some texts, of none more than the model reads."""
+    return sum(min(longest, len(row)) for row in tokenizer(list(texts), verbose=False)["input_ids"])
 
 
 def time_answers(
@@ -203,7 +206,9 @@ def _time_file(
         name: _call(answer, [work.documents], work.tokenizer, work.max_length)
         for name, answer in answers.items()
     }
-    return _compared("file", calls, _file_rounds(options), threads, common, partial(advance, _tokens(work)))
+    return _compared(
+        "file", calls, _file_rounds(options), threads, common, partial(advance, _file_tokens(work))
+    )
 
 
 def _compared(
@@ -239,8 +244,7 @@ def _call(
     answer: Answer, batches: Sequence[Sequence[str]], tokenizer: Any, longest: int = MAX_LENGTH
 ) -> Call:
     """A call of :func:`wellread.bench.measure.alternate`: the texts of a round, from text to logits."""
-    rows = [tokenizer(list(texts), verbose=False)["input_ids"] for texts in batches]
-    counts = [sum(min(longest, len(row)) for row in of_batch) for of_batch in rows]
+    counts = [_tokens(tokenizer, texts, longest) for texts in batches]
 
     def call(number: int) -> dict[str, Timing]:
         texts = batches[number % len(batches)]

@@ -76,6 +76,20 @@ class TaskData:
         return np.flatnonzero(chosen)
 
 
+def choose_head(settings: FinetuneSettings, task: Task, layout: str) -> FinetuneSettings:
+    """The settings with the head that the stable recipe picks where none is stated: scored pairs are matched.
+
+    A start without pre-training gets the same head, so that the two can be compared.
+    """
+    free = settings.recipe == "stable" and "head" not in settings.model_fields_set
+    plain = settings.light.method == "full" and not settings.rdrop and layout in LAYOUTS[similarity.NAME]
+    if not (free and plain and task.kind == "regress"):
+        return settings
+    if any(example.text_pair is None for split in task.splits.values() for example in split):
+        return settings
+    return settings.model_copy(update={"head": similarity.NAME})
+
+
 def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Sequence[Budget]) -> None:
     """Refuse what a head cannot do, before any work.
 

@@ -20,7 +20,7 @@ import numpy as np
 from wellread import files
 from wellread.errors import RecipeError
 from wellread.finetune import stable
-from wellread.finetune.data import TaskData, check_head, prepare
+from wellread.finetune.data import TaskData, check_head, choose_head, prepare
 from wellread.finetune.head import NOTES
 from wellread.finetune.light import methods, stored
 from wellread.finetune.loop import FinetuneResult, finetune
@@ -115,6 +115,7 @@ def run(
     stable.check(settings, stable.size_of(start))
     parsed = read_task(task, task_name)
     layout = start.layout if isinstance(start, ModelSettings) else build.load_config(start).model_type
+    settings = choose_head(settings, parsed, layout)
     check_head(settings, parsed, layout, budgets)
     chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)
     if settings.class_weights and parsed.kind == "regress" and not quiet:
@@ -177,6 +178,8 @@ def _so_far(grid: Grid, metric: str) -> str:
 
 
 def _say_what_is_picked(grid: Grid, task: Task) -> None:
+    if grid.settings.head == "similarity":
+        say(f'{grid.task_name}: pairs are compared token by token (finetune.head = "similarity")')
     size, whole = stable.size_of(grid.start), len(task.splits["train"])
     picks: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for budget in dict.fromkeys(budget for budget, _ in grid.units):
