@@ -31,7 +31,7 @@ class Language:
     tokens: Path
     tokenizer: Path
 
-    def pretrain(self, folder, model=None, seed=0, group=SOLO, **settings):
+    def pretrain(self, folder, model=None, seed=0, group=SOLO, quiet=True, **settings):
         """A tiny pre-training run into ``folder``."""
         folder.mkdir(exist_ok=True)
         pretrain(
@@ -41,7 +41,7 @@ class Language:
             tokenizer=self.tokenizer,
             folder=folder,
             seed=seed,
-            quiet=True,
+            quiet=quiet,
             group=group,
         )
 

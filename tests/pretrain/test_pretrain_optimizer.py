@@ -3,7 +3,14 @@ import torch
 from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BertConfig, GPT2Config, ModernBertConfig
 
-from wellread.pretrain.optimizer import MOMENTUM, Optimizer, hidden_matrices, muon_update, orthogonalise
+from wellread.pretrain.optimizer import (
+    MOMENTUM,
+    Optimizer,
+    embeddings,
+    hidden_matrices,
+    muon_update,
+    orthogonalise,
+)
 from wellread.settings import PretrainSettings, SparsitySettings
 from wellread.sparsity.linear import sparsify
 from wellread.sparsity.structure import Structure
@@ -70,6 +77,50 @@ def modernbert():
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     return AutoModelForMaskedLM.from_config(ModernBertConfig(vocab_size=50, pad_token_id=0, **shape))
+
+
+def moved(model, before):
+    """How far each parameter went, at most."""
+    return {name: float((p.detach() - before[name]).abs().max()) for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_embeddings_have_a_rate_of_their_own(kind):
+    model = modernbert()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    settings = PretrainSettings(optimizer=kind, learning_rate=1e-3, embedding_learning_rate=8e-3)
+    optimizer = Optimizer(model, settings)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step(0.5)
+    far = moved(model, before)
+    table = "model.embeddings.tok_embeddings.weight"
+    assert far.pop(table) == pytest.approx(4e-3, rel=1e-4)  # AdamW's first step is the rate, the head is tied
+    assert far["decoder.bias"] == pytest.approx(5e-4, rel=1e-3)
+    assert far["model.final_norm.weight"] == pytest.approx(5e-4, rel=1e-3)
+
+
+def test_without_it_embeddings_go_as_fast_as_the_rest():
+    states = []
+    for rate in (None, 1e-3):
+        model = modernbert()
+        optimizer = Optimizer(model, PretrainSettings(learning_rate=1e-3, embedding_learning_rate=rate))
+        for parameter in model.parameters():
+            parameter.grad = torch.sin(torch.arange(parameter.numel())).view_as(parameter)
+        optimizer.step(1.0)
+        states.append({name: p.detach() for name, p in model.named_parameters()})
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_embedding_tables_are_found_by_their_kind():
+    assert embeddings(modernbert()) == {"model.embeddings.tok_embeddings.weight"}
+    bert = AutoModelForMaskedLM.from_config(
+        BertConfig(
+            vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        )
+    )
+    names = {name.rsplit(".", 2)[1] for name in embeddings(bert)}
+    assert names == {"word_embeddings", "position_embeddings", "token_type_embeddings"}
 
 
 def test_hidden_matrices_leave_out_embeddings_head_and_norms():

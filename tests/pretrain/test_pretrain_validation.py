@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from wellread.models import packed
@@ -65,3 +66,34 @@ def test_without_held_out_text_there_is_no_validation(tmp_path, language):
     type(language)(tmp_path / "tokens", language.tokenizer).pretrain(tmp_path / "run", tokens=1_000)
     assert json.loads((tmp_path / "run" / "pretrain.json").read_text())["loss"] is None
     assert (tmp_path / "run" / "validation.jsonl").read_bytes() == b""
+
+
+def guessing(loaded):
+    return lambda batch, epoch, progress: mlm.predict(
+        batch, masking.validation_positions(batch), loaded.mask_token_id
+    )
+
+
+def test_the_loss_of_word_frequencies_is_their_cross_entropy(language):
+    loaded = tokenizer.load(language.tokenizer)
+    train = Store.open(language.tokens / "train")
+    text = validation.held_out(Store.open(language.tokens / "valid"), 64, 512)
+    counts = np.bincount(train.tokens(0, train.n_tokens), minlength=len(loaded)) + 1.0
+    counts[list(train.suffix)] += train.n_documents
+    targets = np.concatenate([guessing(loaded)(batch, None, 0.0).targets.numpy() for batch in text.batches])
+    expected = -np.log(counts / counts.sum())[targets].mean()
+    assert validation.frequency_loss(train, text, guessing(loaded)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_nothing_to_guess_has_no_loss(tmp_path, language):
+    stores.build([], language.tokenizer, tmp_path / "empty", processes=1, quiet=True)
+    text = validation.held_out(Store.open(tmp_path / "empty"), 64, 512)
+    train = Store.open(language.tokens / "train")
+    assert validation.frequency_loss(train, text, guessing(tokenizer.load(language.tokenizer))) is None
+
+
+def test_a_model_that_learns_nothing_is_told_of(tmp_path, language, capsys):
+    language.pretrain(tmp_path / "slow", tokens=1_000, learning_rate=1e-9, quiet=False)
+    facts = json.loads((tmp_path / "slow" / "pretrain.json").read_text())
+    assert facts["loss"] > facts["frequency_loss"]
+    assert "hardly better than word frequencies" in capsys.readouterr().err

@@ -34,14 +34,16 @@ from wellread.pretrain.parts import deterministic
 from wellread.pretrain.state import Done
 from wellread.pretrain.step import take_step
 from wellread.pretrain.trainer import Trainer, make_trainer
-from wellread.pretrain.validation import validate
-from wellread.progress import Progress
+from wellread.pretrain.validation import frequency_loss, validate
+from wellread.progress import Progress, say
 from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import dynamic
 from wellread.tokens import tokenizer as tokenizers
+from wellread.tokens.store import Store
 
 LOGGED_STEPS = 500
 VALIDATIONS = 10
+LEARNT = 0.1  # nats below word frequencies; models that attend to nothing end within 0.05 of them
 LOGS = ("log.jsonl", "validation.jsonl", "timing.jsonl")
 
 
@@ -86,13 +88,26 @@ def pretrain(
             trainer = make_trainer(model_settings, settings, loaded, steps, seed, group, Path(tokens), masked)
             done = _train(trainer, data, folder, quiet or not group.main)
             if group.main:
+                alone = frequency_loss(Store.open(Path(tokens) / "train"), data.valid, trainer.objective)
                 with averaging.applied(trainer.average):
-                    results.write(trainer, done, loaded, folder)
+                    results.write(trainer, done, loaded, folder, alone)
+                if not quiet:
+                    _warn(done.validation_loss, alone)
     if not group.main:
         return
     # Written last, pretrain.json says that all results stand; what follows may be cut short.
     for leftover in ("checkpoints", "scratch"):
         shutil.rmtree(folder / leftover, ignore_errors=True)
+
+
+def _warn(loss: float | None, frequencies: float | None) -> None:
+    """Say so where a model has learnt next to nothing of the context."""
+    if loss is not None and frequencies is not None and loss > frequencies - LEARNT:
+        say(
+            f"the model guesses hardly better than word frequencies do (validation loss {loss:.2f}, theirs "
+            f"{frequencies:.2f}): lower pretrain.learning_rate, with pretrain.embedding_learning_rate four "
+            "times as high, or train on more tokens"
+        )
 
 
 def _train(trainer: Trainer, data: Data, folder: Path, quiet: bool) -> Done:

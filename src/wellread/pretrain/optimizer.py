@@ -39,13 +39,19 @@ class Optimizer:
         self.momentum = {name: torch.zeros_like(self.parameters[name]) for name in self.muon}
         self._adamw_names = [name for name in self.parameters if name not in self.muon]
         decayed = [self.parameters[name] for name in self._adamw_names if name in hidden]
-        others = [self.parameters[name] for name in self._adamw_names if name not in hidden]
+        tables = embeddings(model)
+        embedded = [self.parameters[name] for name in self._adamw_names if name in tables]
+        others = [
+            self.parameters[name] for name in self._adamw_names if name not in hidden and name not in tables
+        ]
+        rate = settings.learning_rate
         self.adamw = torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": settings.weight_decay},
-                {"params": others, "weight_decay": 0.0},
+                {"params": decayed, "weight_decay": settings.weight_decay, "peak": rate},
+                {"params": others, "weight_decay": 0.0, "peak": rate},
+                {"params": embedded, "weight_decay": 0.0, "peak": settings.embedding_learning_rate or rate},
             ],
-            lr=settings.learning_rate,
+            lr=rate,
             betas=settings.betas,
             eps=settings.eps,
             fused=True,
@@ -64,7 +70,7 @@ class Optimizer:
     def step(self, factor: float) -> None:
         """Update the parameters at ``factor`` times the peak rates."""
         for group in self.adamw.param_groups:
-            group["lr"] = factor * self.settings.learning_rate
+            group["lr"] = factor * group["peak"]
         self.adamw.step()
         rate = factor * self.settings.muon_learning_rate
         for name, layer in self.muon.items():
@@ -119,6 +125,12 @@ def hidden_matrices(model: nn.Module) -> dict[str, nn.Module]:
         if inside and isinstance(module, (nn.Linear, Conv1D, SparseLinear)):
             found[f"{name}.values" if isinstance(module, SparseLinear) else f"{name}.weight"] = module
     return found
+
+
+def embeddings(model: nn.Module) -> set[str]:
+    """Names of the embedding tables, and with them of a head that is tied to one."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in tables}
 
 
 def muon_update(gradient: Tensor, momentum: Tensor, sparse: Structure | None = None) -> Tensor:

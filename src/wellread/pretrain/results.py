@@ -20,8 +20,14 @@ from wellread.settings import ModelSettings, PretrainSettings
 from wellread.sparsity import dynamic, linear
 
 
-def write(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the results, pretrain.json last."""
+def write(
+    trainer: Trainer,
+    done: Done,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    frequencies: float | None = None,
+) -> None:
+    """Write the results, pretrain.json last; ``frequencies`` is the loss of word frequencies alone."""
     settings, model_settings = trainer.settings, trainer.model_settings
     moved = dynamic.report(trainer.moving, settings.sparsity) if trainer.moving else {}
     files.write_json(folder / "sparsity.json", linear.report(trainer.model) | moved)
@@ -48,6 +54,7 @@ def write(trainer: Trainer, done: Done, tokenizer: PreTrainedTokenizerBase, fold
             "flops": {"dense": done.dense_flops, "accounted": done.accounted_flops},
             **({"teacher_flops": done.teacher_flops} if settings.teacher else {}),
             "loss": done.validation_loss,
+            "frequency_loss": frequencies,
             "max_length": model_settings.max_length,
             "mask_rate": None if model_settings.causal else settings.mask_rate,
             **_origin(model_settings),

@@ -12,7 +12,7 @@ from wellread import rng
 from wellread.finetune.stability import averaging
 from wellread.objectives.masking import VALIDATION_SEED
 from wellread.objectives.prediction import score
-from wellread.pretrain.parts import autocast, check_finite
+from wellread.pretrain.parts import Objective, autocast, check_finite
 from wellread.pretrain.state import Done
 from wellread.pretrain.trainer import Trainer
 from wellread.tokens.batch import PackedBatch
@@ -22,6 +22,7 @@ from wellread.tokens.store import Store
 # Enough for differences of about 0.01 between two models on the same mask; ten validations of so many tokens
 # take as long as training on about 80,000.
 MOST_TOKENS = 1 << 15
+COUNTED_TOKENS = 1 << 22  # enough for word frequencies: the rarest hardly count in a mean
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,27 @@ def held_out(store: Store, max_length: int, batch_tokens: int) -> HeldOut:
     return HeldOut(
         tuple(assemble(store, starts, lengths, np.array(batch)) for batch in batches), store.bytes * share
     )
+
+
+def frequency_loss(store: Store, text: HeldOut, objective: Objective) -> float | None:
+    """The loss of guessing by word frequencies alone, whatever stands around.
+
+    A model that is no better has learnt nothing of the context.
+
+    Args:
+        store: the training documents, of which up to COUNTED_TOKENS tokens are counted.
+        text: what is guessed, at the places where ``objective`` asks.
+        objective: of the pre-training.
+
+    Returns:
+        Nats per predicted token; None where nothing is predicted.
+    """
+    counts = np.bincount(store.tokens(0, min(store.n_tokens, COUNTED_TOKENS)), minlength=store.vocab_size)
+    counts[list(store.suffix)] += np.searchsorted(store.offsets[1:], COUNTED_TOKENS, "right")
+    surprise = -np.log((counts + 1) / (counts + 1).sum())
+    predictions = [objective(batch, None, 0.0) for batch in text.batches]
+    found = [surprise[prediction.targets.numpy()] for prediction in predictions]
+    return float(np.concatenate(found).mean()) if sum(map(len, found)) else None
 
 
 def validate(trainer: Trainer, text: HeldOut, general: HeldOut | None, done: Done) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def _model_rows(variant: Variant) -> list[tuple[str, str]]:
         ("Tokens read", numbers.whole(known.get("tokens", 0))),
         ("Steps", numbers.whole(known.get("steps", 0))),
         ("Optimiser, peak rate", _optimiser(variant)),
-        ("Last validation loss", f"{known['loss']:.4f}" if known.get("loss") is not None else "–"),
+        ("Last validation loss", _loss(known.get("loss"))),
+        ("Loss of word frequencies alone", _loss(known.get("frequency_loss"))),
         ("FLOPs as if dense", numbers.flops(counted["dense"]) if counted.get("dense") else "–"),
         ("FLOPs accounted", numbers.flops(counted["accounted"]) if counted.get("accounted") else "–"),
         ("Ratio", f"{ratio:.2f}×" if ratio else "–"),
@@ -73,6 +74,10 @@ def _model_rows(variant: Variant) -> list[tuple[str, str]]:
         rows.append(("Training time", numbers.duration(variant.timing[-1]["seconds"])))
         rows.append(("Tokens per second", numbers.whole(pace)))
     return rows
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _sparsity_words(variant: Variant) -> str:
@@ -94,8 +99,10 @@ def _objective(variant: Variant) -> str:
 def _optimiser(variant: Variant) -> str:
     how = variant.settings
     if how.optimizer == "muon":
-        return f"Muon {how.muon_learning_rate:g}, AdamW {how.learning_rate:g}"
-    return f"AdamW, {how.learning_rate:g}"
+        said = f"Muon {how.muon_learning_rate:g}, AdamW {how.learning_rate:g}"
+    else:
+        said = f"AdamW, {how.learning_rate:g}"
+    return f"{said}, embeddings {how.embedding_learning_rate:g}" if how.embedding_learning_rate else said
 
 
 def losses(facts: RunFacts) -> list[dict[str, Any]]:

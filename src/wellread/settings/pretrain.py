@@ -21,6 +21,7 @@ class PretrainSettings(Settings):
     later: ClassVar[tuple[str, ...]] = (
         "schedule",
         "ema_decay",
+        "embedding_learning_rate",
         "lengths",
         "batches",
         "submodels",
@@ -82,6 +83,9 @@ class PretrainSettings(Settings):
         "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
     )
     learning_rate: Rate = Field(2e-3, description="Peak rate of AdamW.")
+    embedding_learning_rate: Rate | None = Field(
+        None, description="Peak rate of AdamW for the embedding tables; default `learning_rate`."
+    )
     muon_learning_rate: Rate = Field(0.02, description="Peak rate of Muon's matrices.")
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled weight decay.")
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.98), description="AdamW's decay rates.")
