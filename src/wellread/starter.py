@@ -32,7 +32,8 @@ max_length = 512
 [pretrain]
 epochs = 1               # more on small corpora: as long as the validation loss falls
 batch_tokens = 2048      # more on corpora of tens of millions of words
-learning_rate = 4e-3
+learning_rate = 1e-3     # 2e-3 with a sparsity of 0.75
+embedding_learning_rate = 4e-3
 
 [pretrain.sparsity]
 level = 0.0              # 0.75: three quarters of the weights stay zero until fine-tuning

@@ -82,9 +82,11 @@ class PretrainSettings(Settings):
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
     )
-    learning_rate: Rate = Field(2e-3, description="Peak rate of AdamW.")
+    learning_rate: Rate = Field(1e-3, description="Peak rate of AdamW.")
     embedding_learning_rate: Rate | None = Field(
-        None, description="Peak rate of AdamW for the embedding tables; default `learning_rate`."
+        None,
+        description="Peak rate of AdamW for the embedding tables; default `learning_rate`. From random "
+        "weights, four times that learns much faster (docs/methods/optimisers.md).",
     )
     muon_learning_rate: Rate = Field(0.02, description="Peak rate of Muon's matrices.")
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled weight decay.")
