@@ -17,7 +17,7 @@ import numpy as np
 
 from wellread import files, recipe
 
-FIRST_TOKENS = 2e6  # before them all curves fall off the page
+FIRST_TOKENS = 1e6  # before them all curves fall off the page
 
 
 def curve(run: Path, variant: str) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,7 @@ embedding_learning_rate = 4e-3
 
 [pretrain.sparsity]
 level = 0.0              # 0.75: three quarters of the weights stay zero until fine-tuning
-pattern = "unstructured"
+pattern = "block16"      # the fastest on a CPU; "unstructured" learns a little more a token
 {tasks}
 [finetune]
 seeds = [0, 1, 2]
