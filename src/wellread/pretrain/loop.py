@@ -105,8 +105,8 @@ def _warn(loss: float | None, frequencies: float | None) -> None:
     if loss is not None and frequencies is not None and loss > frequencies - LEARNT:
         say(
             f"the model guesses hardly better than word frequencies do (validation loss {loss:.2f}, theirs "
-            f"{frequencies:.2f}): train on more tokens; after thousands of steps, lower pretrain.learning_rate "
-            "and keep pretrain.embedding_learning_rate four times as high"
+            f"{frequencies:.2f}): train on more tokens; after thousands of steps, lower "
+            "pretrain.learning_rate and keep pretrain.embedding_learning_rate four times as high"
         )
 
 
