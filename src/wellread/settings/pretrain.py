@@ -82,7 +82,7 @@ class PretrainSettings(Settings):
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="Fused AdamW, or Muon for hidden matrices with AdamW for the rest."
     )
-    learning_rate: Rate = Field(1e-3, description="Peak rate of AdamW.")
+    learning_rate: Rate = Field(2e-3, description="Peak rate of AdamW.")
     embedding_learning_rate: Rate | None = Field(
         None,
         description="Peak rate of AdamW for the embedding tables; default `learning_rate`. From random "
