@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import gc
 
-MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
+# Parameters of mallopt in glibc's malloc.h.
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 LARGE_BYTES = 1 << 20
+PAD_BYTES = 64 << 20
 
 
 def trim() -> None:
@@ -28,5 +30,20 @@ def return_large_blocks() -> None:
     glibc otherwise learns to keep blocks of up to 32 MB, and the gaps between them.  Fetching new pages
     takes time (docs/methods/recompute.md).
     """
+    _set({MMAP_MAX: 1 << 16, MMAP_THRESHOLD: LARGE_BYTES, TRIM_THRESHOLD: 2 * LARGE_BYTES, TOP_PAD: 0})
+
+
+def keep_blocks() -> None:
+    """From now on, keep freed blocks of any size for the next step.
+
+    glibc otherwise hands the largest back, and each step of a training fetches tens of thousands of pages
+    anew (docs/results/step-changes.md).  :func:`give_back` still returns what is free.
+    """
+    _set({MMAP_MAX: 0, TRIM_THRESHOLD: (1 << 31) - 1, TOP_PAD: PAD_BYTES})
+
+
+def _set(options: dict[int, int]) -> None:
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE_BYTES)
+        library = ctypes.CDLL(None)
+        for option, value in options.items():
+            library.mallopt(option, value)

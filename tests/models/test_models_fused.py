@@ -1,4 +1,4 @@
-"""The short way through a ModernBERT layer gives the stock layer's bits, forward and back, and keeps less."""
+"""The short way through a ModernBERT layer: what the stock one gives, forward and back, and less is kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,25 @@ import torch
 from torch.nn.functional import gelu
 
 from wellread.models import build, fused, heads, packed
+from wellread.sparsity.kernels import build as kernels
+
+needs_kernels = pytest.mark.skipif(
+    kernels.load_elementwise() is None, reason="no C++ compiler, so no kernels"
+)
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Torch operations instead of the compiled kernels."""
+    monkeypatch.setattr(kernels, "load_elementwise", lambda: None)
+
+
+@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
 def model():
@@ -26,7 +45,7 @@ def results(made, batch):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_bits_of_the_stock_layers(training):
+def test_torch_operations_give_the_bits_of_the_stock_layers(training, plain):
     short = packed.enable(model()).train(training)
     stocked = fused.unfuse(copy.deepcopy(short))
     batch = stock.batch([5, 1, 17, 30])
@@ -35,6 +54,71 @@ def test_bits_of_the_stock_layers(training):
     assert gradients.keys() == wanted.keys()
     for name, gradient in gradients.items():
         assert torch.equal(gradient, wanted[name]), name
+
+
+@needs_kernels
+def test_the_kernels_differ_from_the_stock_layers_by_rounding():
+    short = packed.enable(model())
+    stocked = fused.unfuse(copy.deepcopy(short))
+    batch = stock.batch([5, 1, 17, 30])
+    (logits, gradients), (expected, wanted) = results(short, batch), results(stocked, batch)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@needs_kernels
+@pytest.mark.parametrize("width", [1, 5, 16, 37, 1024])
+def test_the_kernels_gated_gelu_is_right(width, threads):
+    """Against float64, over the whole range.
+
+    1.5e-7 is the error of the approximation of erf; the rest of the bounds is rounding, as in torch's own.
+    """
+    torch.manual_seed(0)
+    halves = torch.randn(700, 2 * width) * 4
+    edges = torch.tensor([0.0, -0.0, 1e-30, -1e-30, 9.0, -9.0, 13.5, -13.5, 50.0, -50.0])
+    halves[:20, :width] = edges.repeat(2)[:, None]
+    gradient = torch.randn(700, width)
+    wide = halves.double().requires_grad_()
+    first, gate = wide.chunk(2, -1)
+    expected = gelu(first) * gate
+    (wanted,) = torch.autograd.grad(expected, wide, gradient.double())
+    halves.requires_grad_()
+    found = fused.gated_gelu(halves)
+    (back,) = torch.autograd.grad(found, halves, gradient)
+    first, gate = first.detach().abs(), gate.detach().abs()
+    assert ((found.double() - expected).abs() <= 4e-7 * first * gate + 1e-37).all()
+    bound = 5e-7 * gradient.double().abs().repeat(1, 2) * torch.cat([gate, first], -1)
+    assert ((back.double() - wanted).abs() <= bound + 1e-37).all()
+
+
+@needs_kernels
+@pytest.mark.parametrize("half", [4, 16, 19, 32])
+def test_the_kernels_rotation_has_the_bits_of_torch(half, threads, monkeypatch):
+    torch.manual_seed(0)
+    qkv = torch.randn(1, 97, 3, 5, 2 * half, requires_grad=True)
+    angle = torch.randn(1, 97, half).repeat(1, 1, 2)
+    gradients = [torch.randn(1, 97, 5, 2 * half) for _ in range(3)]
+
+    def turned():
+        made = fused._Rotate.apply(qkv, angle.cos(), angle.sin())
+        return [*made, *torch.autograd.grad(made, qkv, gradients)]
+
+    compiled = turned()
+    monkeypatch.setattr(kernels, "load_elementwise", lambda: None)
+    for found, expected in zip(compiled, turned(), strict=True):
+        assert torch.equal(found, expected)
+
+
+@needs_kernels
+def test_nothing_and_strided_inputs():
+    assert fused.gated_gelu(torch.empty(0, 8)).shape == (0, 4)
+    halves = torch.randn(9, 24)[:, ::3]
+    torch.testing.assert_close(fused.gated_gelu(halves), fused.gated_gelu(halves.contiguous()))
+    whole = torch.randn(6, 16, requires_grad=True)
+    (one,) = torch.autograd.grad(fused.gated_gelu(whole).sum(), whole)
+    (every,) = torch.autograd.grad(fused.gated_gelu(whole), whole, torch.ones(6, 8))
+    assert torch.equal(one, every)
 
 
 def test_enabling_and_disabling_are_inverse():

@@ -2,12 +2,15 @@
 
 The stock layer writes every intermediate result of the gated feed-forward and of the rotary positions to
 memory, and keeps it for the way back.  Here the gate keeps only its input and works its activation out again
-on the way back, and the rotation fills one buffer in either direction.  The arithmetic is that of the stock
-layer, to the bit; weights, names and all that is saved stay the stock model's.
+on the way back, and the rotation fills one buffer in either direction.  On the CPU, in float32, each is one
+pass of compiled kernels (sparsity/kernels/elementwise.cpp); elsewhere torch operations do it with the bits
+of the stock layer.  The kernels' rotation has these bits too; their GELU is as near the true one as torch's.
+Weights, names and all that is saved stay the stock model's.
 """
 
 from __future__ import annotations
 
+import ctypes
 from functools import partial
 from typing import Any
 
@@ -17,6 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertMLP
+
+from wellread.sparsity.kernels import build as kernels
 
 
 def fuse(model: PreTrainedModel) -> PreTrainedModel:
@@ -82,21 +87,36 @@ def attend(
 class _GatedGelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, halves: Tensor) -> Tensor:  # type: ignore[override]
+        halves = halves.contiguous()
         ctx.save_for_backward(halves)
-        a, gate = halves.chunk(2, dim=-1)
-        return F.gelu(a).mul_(gate)
+        library = _library(halves)
+        if library is None:
+            a, gate = halves.chunk(2, dim=-1)
+            return F.gelu(a).mul_(gate)
+        result = halves.new_empty(*halves.shape[:-1], halves.shape[-1] // 2)
+        library.wellread_gated_gelu(*_tensors(halves), *_rows(result), *_tensors(result), _threads())
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         (halves,) = ctx.saved_tensors
-        a, gate = halves.chunk(2, dim=-1)
-        result = torch.empty_like(halves)
-        to_a, to_gate = result.chunk(2, dim=-1)
-        activation = F.gelu(a)
-        torch.mul(gradient, activation, out=to_gate)
-        torch.mul(gradient, gate, out=activation)
-        torch.ops.aten.gelu_backward.grad_input(activation, a, grad_input=to_a)
+        gradient, result = gradient.contiguous(), torch.empty_like(halves)
+        library = _library(halves, gradient)
+        if library is None:
+            return _gated_gelu_backward(halves, gradient, result)
+        tensors = _tensors(halves, gradient)
+        library.wellread_gated_gelu_backward(*tensors, *_rows(gradient), *_tensors(result), _threads())
         return result
+
+
+def _gated_gelu_backward(halves: Tensor, gradient: Tensor, result: Tensor) -> Tensor:
+    a, gate = halves.chunk(2, dim=-1)
+    to_a, to_gate = result.chunk(2, dim=-1)
+    activation = F.gelu(a)
+    torch.mul(gradient, activation, out=to_gate)
+    torch.mul(gradient, gate, out=activation)
+    torch.ops.aten.gelu_backward.grad_input(activation, a, grad_input=to_a)
+    return result
 
 
 class _Rotate(torch.autograd.Function):
@@ -111,19 +131,30 @@ class _Rotate(torch.autograd.Function):
         ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(cos, sin)
-        both = torch.empty_like(qkv[..., :2, :, :])
-        _turn(qkv[..., :2, :, :], cos, sin, both)
-        query, key = both.unbind(-3)
-        return query, key, qkv[..., 2, :, :].clone()
+        library = _library(qkv, cos, sin)
+        if library is None:
+            both = torch.empty_like(qkv[..., :2, :, :])
+            _turn(qkv[..., :2, :, :], cos, sin, both)
+            query, key = both.unbind(-3)
+            return query, key, qkv[..., 2, :, :].clone()
+        query, key, value = (qkv.new_empty(*qkv.shape[:-3], *qkv.shape[-2:]) for _ in range(3))
+        given, made = _tensors(qkv, cos, sin), _tensors(query, key, value)
+        library.wellread_rotate(*given, *_heads(query), *made, _threads())
+        return query, key, value
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         cos, sin = ctx.saved_tensors
-        query, key, value = gradients
+        query, key, value = (gradient.contiguous() for gradient in gradients)
         result = query.new_empty(*query.shape[:-2], 3, *query.shape[-2:])
-        for place, part in enumerate((query, key)):
-            _turn(part.unsqueeze(-3), cos, -sin, result[..., place : place + 1, :, :])
-        result[..., 2, :, :] = value
+        library = _library(query, cos, sin)
+        if library is None:
+            for place, part in enumerate((query, key)):
+                _turn(part.unsqueeze(-3), cos, -sin, result[..., place : place + 1, :, :])
+            result[..., 2, :, :] = value
+        else:
+            given = _tensors(query, key, value, cos, sin)
+            library.wellread_rotate_backward(*given, *_heads(query), *_tensors(result), _threads())
         return result, None, None
 
 
@@ -134,3 +165,37 @@ def _turn(source: Tensor, cos: Tensor, sin: Tensor, target: Tensor) -> None:
     y1, y2 = target[..., :half], target[..., half:]
     torch.mul(x1, c, out=y1).sub_(x2 * s)
     torch.mul(x2, c, out=y2).add_(x1 * s)
+
+
+def _library(*tensors: Tensor) -> ctypes.CDLL | None:
+    """The compiled kernels, where they can work on these tensors."""
+    first = tensors[0]
+    if first.device.type != "cpu" or any(
+        one.dtype != torch.float32 or not one.is_contiguous() for one in tensors
+    ):
+        return None
+    return kernels.load_elementwise()
+
+
+def _tensors(*tensors: Tensor) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(one.data_ptr()) for one in tensors]
+
+
+def _longs(*numbers: int) -> list[ctypes.c_long]:
+    return [ctypes.c_long(number) for number in numbers]
+
+
+def _rows(matrix: Tensor) -> list[ctypes.c_long]:
+    """Rows and columns of a (..., n) tensor."""
+    width = matrix.shape[-1]
+    return _longs(matrix.numel() // max(1, width), width)
+
+
+def _heads(query: Tensor) -> list[ctypes.c_long]:
+    """Tokens, heads, and half the width of a head of a (..., T, H, D) tensor."""
+    heads, width = query.shape[-2:]
+    return _longs(query.numel() // (heads * width), heads, width // 2)
+
+
+def _threads() -> int:
+    return torch.get_num_threads()

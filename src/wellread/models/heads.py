@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from wellread.models import cct
@@ -32,14 +33,20 @@ PROBLEMS: dict[str, Any] = {
 }
 
 
-def lm_logits(model: Any, hidden: Tensor) -> Tensor:
-    """Logits over the vocabulary for some rows of the hidden states: (N, d) -> (N, vocabulary)."""
+def lm_head(model: Any) -> tuple[Callable[[Tensor], Tensor], Any]:
+    """The two parts of a language model's head: (N, d) -> (N, d), and the layer over the vocabulary."""
     layout = model.config.model_type
     if layout == "modernbert":
-        return model.decoder(model.head(hidden))
+        return model.head, model.decoder
     if layout in ("bert", "big_bird"):
-        return model.cls(hidden)
-    return model.lm_head(hidden)
+        return model.cls.predictions.transform, model.cls.predictions.decoder
+    return nn.Identity(), model.lm_head
+
+
+def lm_logits(model: Any, hidden: Tensor) -> Tensor:
+    """Logits over the vocabulary for some rows of the hidden states: (N, d) -> (N, vocabulary)."""
+    transform, decoder = lm_head(model)
+    return decoder(transform(hidden))
 
 
 def task_model(

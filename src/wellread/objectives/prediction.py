@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from wellread.models.heads import lm_logits
+from wellread.models.heads import lm_head, lm_logits
 from wellread.models.packed import hidden_states
 from wellread.tokens.batch import PackedBatch
 
@@ -95,9 +95,9 @@ def loss(model: PreTrainedModel, prediction: Prediction) -> Tensor:
 
 def head_loss(model: PreTrainedModel, states: Tensor, prediction: Prediction) -> Tensor:
     """The same from the (T, d) last hidden states of the prediction's inputs."""
-    hidden = states.index_select(0, prediction.positions)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return _HeadLoss.apply(hidden, prediction.targets, prediction.soft, model, *parameters)
+    transform, decoder = lm_head(model)
+    features = transform(states.index_select(0, prediction.positions))
+    return _LinearLoss.apply(features, decoder.weight, decoder.bias, prediction.targets, prediction.soft)
 
 
 def token_loss(logits: Tensor, targets: Tensor, soft: Soft | None) -> Tensor:
@@ -124,7 +124,7 @@ def score(model: PreTrainedModel, prediction: Prediction) -> tuple[float, int]:
     """The summed cross-entropy in nats, and how many tokens are predicted rightly; without gradients."""
     hidden = hidden_states(model, prediction.inputs).index_select(0, prediction.positions)
     total, right = 0.0, 0
-    rows = _chunk_rows(model)
+    rows = _chunk_rows(model.config.vocab_size)
     for part, targets in zip(hidden.split(rows), prediction.targets.split(rows), strict=True):
         logits = lm_logits(model, part).float()
         total += float(F.cross_entropy(logits, targets, reduction="sum"))
@@ -132,8 +132,8 @@ def score(model: PreTrainedModel, prediction: Prediction) -> tuple[float, int]:
     return total, right
 
 
-class _HeadLoss(torch.autograd.Function):
-    """Head and summed cross-entropy, differentiated chunk by chunk on the way forward.
+class _LinearLoss(torch.autograd.Function):
+    """The layer over the vocabulary and the summed loss, differentiated chunk by chunk on the way forward.
 
     The logits (M, V) never stand whole, and nothing is computed twice: the gradients of a sum are known as
     soon as its chunk is, up to the factor that ``backward`` brings.
@@ -141,52 +141,66 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
-        hidden: Tensor,
-        targets: Tensor,
-        soft: Soft | None,
-        model: PreTrainedModel,
-        *parameters: Tensor,
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, soft: Soft | None
     ) -> Tensor:
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        wanted = hidden.requires_grad or any(parameter.requires_grad for parameter in parameters)
-        gradient = torch.zeros_like(hidden)
-        sums: list[Tensor | None] = [None] * len(parameters)
-        for start, stop in row_chunks(model, len(hidden)):
-            with torch.set_grad_enabled(wanted):
-                part = hidden[start:stop].detach().requires_grad_(wanted)
-                taught = soft.rows(start, stop) if soft is not None else None
-                chunk = token_loss(lm_logits(model, part).float(), targets[start:stop], taught)
-            total += chunk.detach()
-            if wanted:
-                found = torch.autograd.grad(chunk, (part, *parameters), allow_unused=True)
-                gradient[start:stop] = found[0]
-                sums = [_add(old, new) for old, new in zip(sums, found[1:], strict=True)]
-        ctx.save_for_backward(gradient, *sums)
+        total = torch.zeros((), dtype=torch.float32, device=features.device)
+        asked = ctx.needs_input_grad
+        to_features = torch.zeros_like(features) if asked[0] else None
+        to_weight = torch.zeros_like(weight) if asked[1] else None
+        to_bias = torch.zeros_like(bias) if bias is not None and asked[2] else None
+        for start, stop in row_chunks(len(weight), len(features)):
+            part, wanted = features[start:stop], targets[start:stop]
+            logits = F.linear(part, weight, bias).float()
+            if soft is None:
+                loss, gradient = _cross_entropy(logits, wanted)
+            else:
+                loss, gradient = _differentiated(logits, wanted, soft.rows(start, stop))
+            total += loss
+            if to_features is not None:
+                to_features[start:stop] = gradient @ weight
+            if to_weight is not None:
+                _add_product(to_weight, gradient.T, part)
+            if to_bias is not None:
+                to_bias += gradient.sum(0)
+        ctx.save_for_backward(to_features, to_weight, to_bias)
         return total
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, *sums = ctx.saved_tensors
-        scale = outer[0]
-        for one in sums:
-            if one is not None:
-                one.mul_(scale)  # in place: the largest is as large as the embedding
-        return (gradient.mul_(scale), None, None, None, *sums)
+        # In place: the weight's is as large as the embedding.
+        return (*(one if one is None else one.mul_(outer[0]) for one in ctx.saved_tensors), None, None)
 
 
-def _add(total: Tensor | None, new: Tensor | None) -> Tensor | None:
-    if total is None or new is None:
-        return new if total is None else total
-    return total.add_(new)
+def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed cross-entropy of (M, V) logits; its gradient, the probabilities, less one at the targets."""
+    right = targets[:, None]
+    logs = torch.log_softmax(logits, -1)
+    loss = -logs.gather(1, right).sum()
+    return loss, logs.exp_().scatter_add_(1, right, torch.full_like(right, -1, dtype=logs.dtype))
 
 
-def row_chunks(model: Any, rows: int) -> Iterator[tuple[int, int]]:
+def _differentiated(logits: Tensor, targets: Tensor, soft: Soft) -> tuple[Tensor, Tensor]:
+    """:func:`token_loss` and its gradient."""
+    with torch.enable_grad():
+        logits = logits.detach().requires_grad_()
+        loss = token_loss(logits, targets, soft)
+        return loss.detach(), torch.autograd.grad(loss, logits)[0]
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Total += left @ right; in the types of autocast where that is on."""
+    if torch.is_autocast_enabled(total.device.type):
+        total += left @ right
+    else:
+        total.addmm_(left, right)
+
+
+def row_chunks(vocabulary: int, rows: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of so many rows at a time as logits may stand whole."""
-    size = _chunk_rows(model)
+    size = _chunk_rows(vocabulary)
     for start in range(0, rows, size):
         yield start, min(start + size, rows)
 
 
-def _chunk_rows(model: Any) -> int:
-    return max(CHUNK_ROWS, CHUNK_BYTES // (4 * int(model.config.vocab_size)))
+def _chunk_rows(vocabulary: int) -> int:
+    return max(CHUNK_ROWS, CHUNK_BYTES // (4 * vocabulary))

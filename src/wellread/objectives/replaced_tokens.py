@@ -115,7 +115,7 @@ def replaced(
     sample, place = batch.sample_ids.cpu().numpy()[sequence], batch.position_ids.cpu().numpy()[at]
     uniform = torch.from_numpy(rng.uniform(seed, "generator", epoch, sample, place)).to(states.device)
     chosen = torch.empty_like(asked.positions)
-    for start, stop in row_chunks(generator, len(at)):
+    for start, stop in row_chunks(generator.config.vocab_size, len(at)):
         logits = lm_logits(generator, states[asked.positions[start:stop]])
         chosen[start:stop] = draw(logits, uniform[start:stop])
     return replace(batch, input_ids=batch.input_ids.index_copy(0, asked.positions, chosen))

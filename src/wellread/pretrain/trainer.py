@@ -58,6 +58,8 @@ def make_trainer(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if settings.recompute:
         allocator.return_large_blocks()
+    else:
+        allocator.keep_blocks()
     model = make_model(model_settings, settings, tokenizer, seed)
     auxiliaries = auxiliary.make(model_settings, settings, tokenizer, tokens, seed, masked)
     auxiliary.attach(model, auxiliaries)

@@ -21,8 +21,9 @@ from wellread.corpus.registry import home
 from wellread.progress import say
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
+ELEMENTWISE = Path(__file__).with_name("elementwise.cpp")
 BINARY = Path(__file__).with_name("binary.cpp")
-POOL = Path(__file__).with_name("pool.h")  # which both include
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("pool.h", "vector.h"))
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: loading a library built with it makes the whole process flush denormals to zero.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared")
@@ -37,44 +38,53 @@ LEVELS = {"portable": 0, "AVX2": 1, "AVX512": 2}  # what binary.cpp calls them; 
 
 @functools.cache
 def load() -> ctypes.CDLL | None:
-    """The library for this machine, compiled if need be; None where that is not possible.
+    """The library of sparse layers for this machine, compiled if need be; None where that is not possible.
 
     The environment variable WELLREAD_KERNELS chooses instructions (AVX512, AVX2, portable), or "off";
     WELLREAD_KERNEL_FLAGS adds flags for the compiler (``make sanitize`` does).
     """
-    wanted = os.environ.get("WELLREAD_KERNELS") or instructions()
-    if wanted == "off":
-        return None
-    if wanted not in INSTRUCTIONS:
-        say(f"WELLREAD_KERNELS={wanted} is not known; it can be off, {', '.join(INSTRUCTIONS)}")
-        wanted = instructions()
-    try:
-        extra = tuple(os.environ.get("WELLREAD_KERNEL_FLAGS", "").split())
-        library = ctypes.CDLL(str(compiled(wanted, extra)))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = str(error).splitlines()[0]
-        say(f"sparse layers run on plain torch operations, which saves no time: {reason}")
-        return None
-    _share_threads(library)
-    return library
+    return _load(_wanted(), (), SOURCE, "sparse layers run on plain torch operations, which saves no time")
+
+
+@functools.cache
+def load_elementwise() -> ctypes.CDLL | None:
+    """The library of activations and positions; the same environment variables hold as for :func:`load`."""
+    rounds_like_torch = ("-ffp-contract=off",)
+    return _load(
+        _wanted(),
+        rounds_like_torch,
+        ELEMENTWISE,
+        "activations run on plain torch operations, which is slower",
+    )
 
 
 @functools.cache
 def load_binary() -> ctypes.CDLL | None:
-    """The library for products of signs, compiled if need be; None where that is not possible.
+    """The library for products of signs: one build for all instruction sets; the same variables hold."""
+    wanted = "off" if os.environ.get("WELLREAD_KERNELS") == "off" else "portable"
+    without = "binary layers run on plain torch operations, which saves no time"
+    return _load(wanted, ("-ffp-contract=off",), BINARY, without)
 
-    It is one build for all instruction sets; the same environment variables hold as for :func:`load`.
-    """
-    if os.environ.get("WELLREAD_KERNELS") == "off":
+
+def _load(wanted: str, flags: tuple[str, ...], source: Path, without: str) -> ctypes.CDLL | None:
+    if wanted == "off":
         return None
     try:
         extra = tuple(os.environ.get("WELLREAD_KERNEL_FLAGS", "").split())
-        library = ctypes.CDLL(str(compiled("portable", ("-ffp-contract=off", *extra), BINARY)))
+        library = ctypes.CDLL(str(compiled(wanted, (*flags, *extra), source)))
     except (OSError, subprocess.SubprocessError) as error:
-        say(f"binary layers run on plain torch operations, which saves no time: {str(error).splitlines()[0]}")
+        say(f"{without}: {str(error).splitlines()[0]}")
         return None
     _share_threads(library)
     return library
+
+
+def _wanted() -> str:
+    wanted = os.environ.get("WELLREAD_KERNELS") or instructions()
+    if wanted != "off" and wanted not in INSTRUCTIONS:
+        say(f"WELLREAD_KERNELS={wanted} is not known; it can be off, {', '.join(INSTRUCTIONS)}")
+        return instructions()
+    return wanted
 
 
 def binary_level() -> int:
@@ -110,8 +120,9 @@ def compiled(name: str, extra: tuple[str, ...] = (), source: Path = SOURCE) -> P
     """
     tool = compiler()
     flags = (*FLAGS, *INSTRUCTIONS[name], *extra)
-    key = hashlib.sha256("\0".join((source.read_text(), POOL.read_text(), *flags)).encode()).hexdigest()[:16]
-    target = home() / "kernels" / f"{'binary' if source == BINARY else name.lower()}-{key}.so"
+    texts = [path.read_text() for path in (source, *HEADERS)]
+    key = hashlib.sha256("\0".join((*texts, *flags)).encode()).hexdigest()[:16]
+    target = home() / "kernels" / f"{source.stem}-{name.lower()}-{key}.so"
     if target.exists():
         return target
     if tool is None:
@@ -142,6 +153,7 @@ def _share_threads(library: ctypes.CDLL) -> None:
 
 if __name__ == "__main__":
     found, binary = load(), load_binary()
+    load_elementwise()
     say(f"sparse kernels: {instructions() if found else 'none'}")
     names = {level: name for name, level in LEVELS.items()}
     say(f"binary kernels: {names[binary.wellread_binary_best()] if binary else 'none'}")

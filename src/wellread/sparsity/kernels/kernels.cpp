@@ -1,7 +1,7 @@
 // Linear layers with a block-sparse or an unstructured weight: forward, and backward in one pass.
 //
-// One source for every instruction set.  Vectors are GCC/Clang vector types as wide as the target's registers,
-// so there are no intrinsics to read: the build compiles this file once for AVX-512, once for AVX2 and once
+// One source for every instruction set.  Vectors are GCC/Clang vector types as wide as the target's registers
+// (vector.h), so there are no intrinsics to read: the build compiles this file once for AVX-512, once for AVX2 and once
 // for the plain target, and the loader takes the best that the machine has.  All arithmetic is fp32, with fused
 // multiply-add where the target has it; never build it with -ffast-math (it would flush denormals to zero in the
 // whole process).
@@ -9,11 +9,12 @@
 // y = x W' + b with x (tokens, inputs), W (outputs, inputs), y (tokens, outputs), all row-major.
 //
 // Blocks.  W is cut into B x B blocks, of which a few live.  `values` holds the living ones, row of blocks by row
-// of blocks, each as (output, input).  Tokens are taken in panels that fit the second-level cache.  A panel is
-// copied to tiles, tile[c][token][B], so that the micro-kernels address everything at fixed distances from one
-// pointer and no two tokens compete for a set of the cache.  The copy is also where borders are padded with zeros
-// and where the gradient of the bias is summed.  The micro-kernel of `multiply` keeps R tokens x B outputs in
-// registers; that of `gradient` keeps a piece of a block, summed over the tokens of a panel.
+// of blocks, each as (output, input).  Tokens are taken in panels that fit the second-level cache.  For a product a
+// panel is turned, so that every weight multiplies a vector of tokens: R outputs x 3 vectors stay in registers, which
+// takes 3 + R loads for 3 R multiply-adds whatever the size of the block.  The results are turned back on their way to
+// memory.  For the gradient of the weights a panel is copied to tiles, tile[c][token][B]; a piece of a block stays in
+// registers, summed over the tokens.  Both copies are also where borders are padded with zeros; the second sums
+// the gradient of the bias.
 
 #include <cstdint>
 #include <cstdlib>
@@ -22,29 +23,15 @@
 #include <utility>
 
 #include "pool.h"
+#include "vector.h"
 
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int kLanes = 16, kAccumulators = 24;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8, kAccumulators = 12;
-#else
-constexpr int kLanes = 4, kAccumulators = 12;
-#endif
 
 // Floats of a panel that are to lie in the second-level cache, forward and backward.
 constexpr long kPanel = 1 << 16, kBackPanel = 1 << 17;
 
-#define INLINE static inline __attribute__((always_inline))
-
-typedef float Vector __attribute__((vector_size(kLanes * 4), may_alias));
-typedef float Unaligned __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef int32_t Lanes __attribute__((vector_size(kLanes * 4)));
 typedef double Doubles __attribute__((vector_size(kLanes * 4), may_alias));
-
-INLINE Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
-INLINE void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
 
 // Lane n of the result is lane I[n] of two vectors end to end.
 template <int... I>
@@ -106,20 +93,76 @@ void add_parts(float* arrays, long size, int parts) {
   });
 }
 
+// Turn kLanes x kLanes floats.
+template <bool kStream>
+INLINE void turn(const float* from, long from_stride, float* to, long to_stride) {
+  Vector v[kLanes], w[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++) v[i] = load(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int round = 1; round < kLanes; round *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes / 2; i++) {
+      w[i] = every_second<0>(v[2 * i], v[2 * i + 1]);
+      w[i + kLanes / 2] = every_second<1>(v[2 * i], v[2 * i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++) v[i] = w[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++) kStream ? stream(to + i * to_stride, v[i]) : store(to + i * to_stride, v[i]);
+}
+
+// Turn rows x columns floats of any number.
+template <bool kStream>
+void transpose(const float* from, long from_stride, long rows, long columns, float* to, long to_stride) {
+  const long even_rows = rows / kLanes * kLanes, even_columns = columns / kLanes * kLanes;
+  for (long c = 0; c < even_columns; c += kLanes)
+    for (long r = 0; r < even_rows; r += kLanes)
+      turn<kStream>(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
+  for (long r = 0; r < rows; r++)
+    for (long c = r < even_rows ? even_columns : 0; c < columns; c++) to[c * to_stride + r] = from[r * from_stride + c];
+}
+
+// A row-major matrix that is written once, in pieces of whole lines of the cache.
+struct Result {
+  float* data;
+  long stride;
+  bool streams;  // too large to stay in the caches until it is read, and aligned
+
+  Result(float* data, long stride, long rows, long columns)
+      : data(data),
+        stride(stride),
+        streams(worth_streaming(data, stride, rows * columns)) {}
+
+  Result from(long row) const {
+    Result rest = *this;
+    rest.data += row * stride;
+    return rest;
+  }
+
+  // turned (columns, room): what belongs to `rows` rows from `row` on, `columns` columns from `column` on.
+  void put(const float* turned, long room, long row, long rows, long column, long columns) const {
+    float* to = data + row * stride + column;
+    if (streams)
+      transpose<true>(turned, room, columns, rows, to, stride);
+    else
+      transpose<false>(turned, room, columns, rows, to, stride);
+  }
+};
+
 // ---------------------------------------------------------------------------------------------------------
 // Blocks
 
-// How a row of blocks is laid over vectors.  Where a block is narrower than a vector, a vector holds B outputs x
-// kPack neighbouring inputs, and their products are added at the end.
+// How `gradient` lays a row of blocks over vectors.  Where a block is narrower than a vector, a vector holds B inputs
+// x kPack neighbouring outputs.
 template <int B>
 struct Layout {
-  static constexpr int kPack = B < kLanes ? kLanes / B : 1;              // inputs side by side in a vector
-  static constexpr int kSteps = B / kPack;                               // steps over the inputs of a block
-  static constexpr int kWide = B < kLanes ? 1 : B / kLanes;              // vectors over the outputs
-  static constexpr int kVectors = kWide > 2 ? 2 : kWide;                 // of these, at a time
-  static constexpr int kTokens = kAccumulators / kVectors;               // tokens at a time in `multiply`
+  static constexpr int kPack = B < kLanes ? kLanes / B : 1;  // outputs side by side in a vector
+  static constexpr int kSteps = B / kPack;                   // steps over the outputs of a block
+  static constexpr int kWide = B < kLanes ? 1 : B / kLanes;  // vectors over the inputs
+  static constexpr int kRow = B * kPack;                     // floats in a step
   typedef float Row __attribute__((vector_size(B * 4), aligned(4), may_alias));
-  static constexpr int kRow = B * kPack;                                 // floats in a step
 };
 
 // kPack neighbouring floats, repeated over a vector; more than two reads a whole vector.  (x - 0 is x for every x,
@@ -135,15 +178,6 @@ INLINE Vector spread(const float* p) {
   } else {
     return cycle<kPack>(load(p), std::make_integer_sequence<int, kLanes>());
   }
-}
-
-// The sums of every kPack neighbouring floats of a vector, B of them.
-template <int B>
-INLINE typename Layout<B>::Row fold(Vector v) {
-  for (int width = Layout<B>::kPack; width > 1; width /= 2) v = every_second<0>(v, v) + every_second<1>(v, v);
-  typename Layout<B>::Row row;
-  std::memcpy(&row, &v, sizeof row);
-  return row;
 }
 
 // A vector of B floats, each repeated kPack times; reads a whole vector.
@@ -188,66 +222,12 @@ void pack(const float* matrix, long stride, long rows, long columns, long room, 
   }
 }
 
-// The block of `values` with inputs and outputs as `multiply` wants them: step[i / kPack][j][i % kPack], where
-// j counts the elements along a vector and i those that are summed over.
-template <int B, bool kTranspose>
-INLINE void arrange(const float* block, float* steps) {
-  constexpr int kPack = Layout<B>::kPack;
-  for (int i = 0; i < B; i++)
-    for (int j = 0; j < B; j++)
-      steps[((i / kPack) * B + j) * kPack + i % kPack] = kTranspose ? block[j * B + i] : block[i * B + j];
-}
-
-// The inverse of `arrange` with i the output and j the input.
+// A block's gradient as `gradient` leaves it, step[output / kPack][input][output % kPack], to (output, input).
 template <int B>
 INLINE void restore(const float* steps, float* block) {
   constexpr int kPack = Layout<B>::kPack;
   for (int i = 0; i < B; i++)
     for (int j = 0; j < B; j++) block[i * B + j] = steps[((i / kPack) * B + j) * kPack + i % kPack];
-}
-
-// R tokens x one row of blocks, all of whose products stay in registers.
-//
-// tiles: at the first of the tokens; steps: the row's blocks as `arrange` leaves them; first: the vector, of those
-// over the outputs, to begin with; add: what is added to token r, at add + r * add_stride.
-template <int B, int R>
-INLINE void multiply_tokens(const float* tiles, long room, const int32_t* columns, const float* steps, int blocks,
-                            int first, const float* add, long add_stride, float* out, long stride) {
-  using L = Layout<B>;
-  constexpr int kVectors = L::kVectors;
-  Vector sum[R][kVectors];
-  for (int r = 0; r < R; r++)
-    for (int v = 0; v < kVectors; v++) sum[r][v] = Vector{};
-  for (int b = 0; b < blocks; b++) {
-    const float* x = tiles + static_cast<long>(columns[b]) * room * B;
-    const float* w = steps + static_cast<long>(b) * B * B + first * kLanes;
-#pragma GCC unroll 4
-    for (int s = 0; s < L::kSteps; s++) {
-      Vector weights[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v++) weights[v] = load(w + s * L::kRow + v * kLanes);
-#pragma GCC unroll 24
-      for (int r = 0; r < R; r++) {
-        const Vector value = spread<L::kPack>(x + r * B + s * L::kPack);
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; v++) sum[r][v] += value * weights[v];
-      }
-    }
-  }
-#pragma GCC unroll 24
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) {
-      const float* plus = add + r * add_stride + (first + v) * kLanes;
-      float* to = out + r * stride + (first + v) * kLanes;
-      if constexpr (L::kPack == 1) {
-        store(to, load(plus) + sum[r][v]);
-      } else {
-        typedef typename L::Row Row;
-        const Row total = fold<B>(sum[r][v]) + *reinterpret_cast<const Row*>(plus);
-        *reinterpret_cast<Row*>(to) = total;
-      }
-    }
 }
 
 // A block-sparse matrix by rows: row r has the blocks rows[r] ... rows[r + 1] - 1, block b lies in column columns[b].
@@ -256,40 +236,95 @@ struct Blocks {
   const int32_t* columns;
 };
 
-// out (tokens, outputs) = tiles x blocks' + add, for one panel.
-//
-// add: (outputs rounded up to blocks); tokens <= room, which is a multiple of kTokens.
+// `multiply` keeps kRows outputs x kAcross vectors of tokens in registers.  A panel is cut into groups of kGroup
+// tokens and turned, up[group][input][token], so that every weight multiplies a whole vector.
+constexpr int kAcross = 3, kGroup = kAcross * kLanes;
+
 template <int B>
-void multiply(const float* tiles, long room, long tokens, Blocks blocks, const float* steps, const float* add,
-              long outputs, float* out, long stride) {
-  using L = Layout<B>;
-  constexpr int R = L::kTokens;
-  constexpr int kChunk = 4096 / (B * B);  // blocks whose 16 KB stay in the first-level cache
-  alignas(64) float edge[R * B];
-  for (long row = 0; row < ceil_div(outputs, B); row++) {
-    const long wide = min(B, outputs - row * B);
-    int begin = blocks.rows[row];
-    do {
-      const int end = blocks.rows[row + 1] - begin > kChunk ? begin + kChunk : blocks.rows[row + 1];
-      const bool more = begin > blocks.rows[row];
-      for (long t = 0; t < tokens; t += R) {
-        float* to = out + t * stride + row * B;
-        const long deep = min(R, tokens - t);
-        const bool whole = wide == B && deep == R;
-        const float* plus = more ? to : add + row * B;
-        long plus_stride = more ? stride : 0;
-        if (!whole && more) {
-          for (long r = 0; r < deep; r++) std::memcpy(edge + r * B, to + r * stride, static_cast<size_t>(wide) * 4);
-          plus = edge, plus_stride = B;
-        }
-        for (int first = 0; first < L::kWide; first += L::kVectors)
-          multiply_tokens<B, R>(tiles + t * B, room, blocks.columns + begin, steps + static_cast<long>(begin) * B * B,
-                                end - begin, first, plus, plus_stride, whole ? to : edge, whole ? stride : B);
-        if (!whole)
-          for (long r = 0; r < deep; r++) std::memcpy(to + r * stride, edge + r * B, static_cast<size_t>(wide) * 4);
+struct Strip {
+  static constexpr int kHigh = kLanes == 16 ? 8 : 4;
+  static constexpr int kRows = B < kHigh ? B : kHigh;
+  static constexpr int kOutputs = 64;  // as many as are turned back at a time
+};
+
+// The weights of a block as `multiply_rows` wants them: [row / kRows][input][row % kRows].
+template <int B, bool kTranspose>
+INLINE void arrange_rows(const float* block, float* weights) {
+  constexpr int R = Strip<B>::kRows;
+  for (int r = 0; r < B; r++)
+    for (int i = 0; i < B; i++)
+      weights[(r / R * B + i) * R + r % R] = kTranspose ? block[i * B + r] : block[r * B + i];
+}
+
+// kRows outputs of a row of blocks x kGroup tokens.
+//
+// up: the group; weights: the rows' part of the first block; add: what every token's sum begins with.
+template <int B>
+INLINE void multiply_rows(const float* up, const int32_t* columns, const float* weights, int blocks, const float* add,
+                          float* out) {
+  constexpr int R = Strip<B>::kRows;
+  Vector sum[R][kAcross];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
+    for (int v = 0; v < kAcross; v++) sum[r][v] = add[r] - Vector{};
+  for (int b = 0; b < blocks; b++) {
+    const float* x = up + static_cast<long>(columns[b]) * B * kGroup;
+    const float* w = weights + static_cast<long>(b) * B * B;
+#pragma GCC unroll 4
+    for (int i = 0; i < B; i++) {
+      Vector value[kAcross];
+#pragma GCC unroll 3
+      for (int v = 0; v < kAcross; v++) value[v] = load(x + i * kGroup + v * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) {
+        const Vector weight = w[i * R + r] - Vector{};
+#pragma GCC unroll 3
+        for (int v = 0; v < kAcross; v++) sum[r][v] += weight * value[v];
       }
-      begin = end;
-    } while (begin < blocks.rows[row + 1]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
+    for (int v = 0; v < kAcross; v++) store(out + r * kGroup + v * kLanes, sum[r][v]);
+}
+
+// Turn a panel of a row-major matrix into up[group][column][token], zeros outside the matrix.
+template <int B>
+void raise(const float* matrix, long stride, long tokens, long width, float* up) {
+  const long room = ceil_div(width, B) * B;
+  for (long t = 0; t < tokens; t += kGroup, up += room * kGroup) {
+    const long deep = min(kGroup, tokens - t);
+    if (deep < kGroup)
+      std::memset(up, 0, static_cast<size_t>(room) * kGroup * 4);
+    else
+      std::memset(up + width * kGroup, 0, static_cast<size_t>(room - width) * kGroup * 4);
+    transpose<false>(matrix + t * stride, stride, deep, width, up, kGroup);
+  }
+}
+
+// out (tokens, outputs) = up x blocks' + add, for one panel.
+//
+// weights: as `arrange_rows` leaves them; add: (outputs rounded up to blocks).
+template <int B>
+void multiply(const float* up, long inputs, long tokens, Blocks blocks, const float* weights, const float* add,
+              long outputs, Result out) {
+  using S = Strip<B>;
+  alignas(64) float sums[S::kOutputs * kGroup];
+  const long rows = ceil_div(outputs, B), room = ceil_div(inputs, B) * B;
+  for (long first = 0; first < outputs; first += S::kOutputs) {
+    for (long t = 0; t < tokens; t += kGroup) {
+      const float* group = up + t * room;
+      for (long row = first / B; row < min(rows, (first + S::kOutputs) / B); row++) {
+        const long begin = blocks.rows[row];
+        for (int r = 0; r < B; r += S::kRows)
+          multiply_rows<B>(group, blocks.columns + begin, weights + begin * B * B + r * B,
+                           static_cast<int>(blocks.rows[row + 1] - begin), add + row * B + r,
+                           sums + (row * B - first + r) * kGroup);
+      }
+      out.put(sums, kGroup, t, min(kGroup, tokens - t), first, min(S::kOutputs, outputs - first));
+    }
   }
 }
 
@@ -303,7 +338,7 @@ struct Piece {
 };
 
 // S outputs (from step `begin`) of N neighbouring blocks: their gradients, summed over the tokens, are added to
-// `out`, which holds whole blocks as `arrange` lays them (i the output, j the input).
+// `out`, which holds whole blocks as `restore` takes them.
 template <int B, int N, int S>
 INLINE void gradient_piece(const float* x, long room, const int32_t* columns, const float* dy, long tokens, int first,
                            int begin, float* out) {
@@ -373,31 +408,31 @@ void gradient(const float* x, const float* dy, long room, long tokens, Blocks bl
   }
 }
 
-// Tokens of a panel: as many as let `width` floats per token lie in `budget` floats, a multiple of kTokens.
-template <int B>
-long panel_tokens(long width, long budget) {
-  constexpr long R = Layout<B>::kTokens;
-  const long fit = budget / width / R * R;
-  return fit < R ? R : fit > 96 ? 96 : fit;
+// Tokens of a panel: as many as let `width` floats per token lie in `budget` floats, whole groups.
+inline long panel_tokens(long width, long budget) {
+  const long fit = budget / width / kGroup * kGroup;
+  return fit < kGroup ? kGroup : fit > 96 ? 96 / kGroup * kGroup : fit;
 }
 
 template <int B>
 void forward(const float* x, long x_stride, long tokens, long inputs, long outputs, Blocks blocks, const float* values,
              const float* bias, float* y, long y_stride, int threads) {
   const long columns = ceil_div(inputs, B), rows = ceil_div(outputs, B), living = blocks.rows[rows];
-  Buffer steps(living * B * B), add(rows * B);
-  for (long b = 0; b < living; b++) arrange<B, true>(values + b * B * B, steps.get() + b * B * B);
+  Buffer weights(living * B * B), add(rows * B);
+  for (long b = 0; b < living; b++) arrange_rows<B, false>(values + b * B * B, weights.get() + b * B * B);
   std::memset(add.get(), 0, static_cast<size_t>(rows) * B * 4);
   if (bias) std::memcpy(add.get(), bias, static_cast<size_t>(outputs) * 4);
-  const long room = panel_tokens<B>(columns * B, kPanel), panels = ceil_div(tokens, room);
-  Buffer all_tiles(columns * room * B * threads);
+  const long room = panel_tokens(columns * B, kPanel), panels = ceil_div(tokens, room);
+  Buffer all_up(columns * B * room * threads);
+  const Result result(y, y_stride, tokens, outputs);
   parallel(threads, [&](int part) {
-    float* tiles = all_tiles.get() + columns * room * B * part;
+    float* up = all_up.get() + columns * B * room * part;
     for (long p = panels * part / threads; p < panels * (part + 1) / threads; p++) {
       const long begin = p * room, deep = min(room, tokens - begin);
-      pack<B>(x + begin * x_stride, x_stride, deep, inputs, room, tiles, nullptr);
-      multiply<B>(tiles, room, deep, blocks, steps.get(), add.get(), outputs, y + begin * y_stride, y_stride);
+      raise<B>(x + begin * x_stride, x_stride, deep, inputs, up);
+      multiply<B>(up, inputs, deep, blocks, weights.get(), add.get(), outputs, result.from(begin));
     }
+    finish_stream();
   });
 }
 
@@ -409,30 +444,36 @@ void backward(const float* x, long x_stride, const float* dy, long dy_stride, lo
               Blocks blocks, Blocks back, const int32_t* order, const float* values, float* dx, float* dvalues,
               float* dbias, int threads) {
   const long columns = ceil_div(inputs, B), rows = ceil_div(outputs, B), size = blocks.rows[rows] * (B * B);
-  Buffer steps(dx ? size : 0), none(columns * B), sums(rows * B * threads), grads(dvalues ? size * threads : 0);
+  Buffer weights(dx ? size : 0), none(columns * B), sums(rows * B * threads), grads(dvalues ? size * threads : 0);
   if (dx)
     for (long b = 0; b < size / (B * B); b++)
-      arrange<B, false>(values + static_cast<long>(order[b]) * B * B, steps.get() + b * B * B);
+      arrange_rows<B, true>(values + static_cast<long>(order[b]) * B * B, weights.get() + b * B * B);
   std::memset(none.get(), 0, static_cast<size_t>(columns) * B * 4);
-  const long room = panel_tokens<B>(((dvalues ? columns : 0) + rows) * B, kBackPanel), panels = ceil_div(tokens, room);
-  const long x_size = dvalues ? columns * room * B : 0, dy_size = rows * room * B;
-  Buffer all_x(x_size * threads), all_dy(dy_size * threads);
+  const long room = panel_tokens(((dvalues ? columns : 0) + rows) * B, kBackPanel), panels = ceil_div(tokens, room);
+  const long x_size = dvalues ? columns * room * B : 0, dy_size = rows * room * B, up_size = dx ? dy_size : 0;
+  Buffer all_x(x_size * threads), all_dy(dy_size * threads), all_up(up_size * threads);
+  const Result result(dx, inputs, tokens, inputs);
   parallel(threads, [&](int part) {
     float *x_tiles = all_x.get() + x_size * part, *dy_tiles = all_dy.get() + dy_size * part;
+    float* up = all_up.get() + up_size * part;
     float* sum = sums.get() + rows * B * part;
     float* grad = grads.get() + size * part;
     std::memset(sum, 0, static_cast<size_t>(rows) * B * 4);
     if (dvalues) std::memset(grad, 0, static_cast<size_t>(size) * 4);
     for (long p = panels * part / threads; p < panels * (part + 1) / threads; p++) {
       const long begin = p * room, deep = min(room, tokens - begin);
-      pack<B>(dy + begin * dy_stride, dy_stride, deep, outputs, room, dy_tiles, dbias ? sum : nullptr);
-      if (dx)
-        multiply<B>(dy_tiles, room, deep, back, steps.get(), none.get(), inputs, dx + begin * inputs, inputs);
+      if (dvalues || dbias)
+        pack<B>(dy + begin * dy_stride, dy_stride, deep, outputs, room, dy_tiles, dbias ? sum : nullptr);
+      if (dx) {
+        raise<B>(dy + begin * dy_stride, dy_stride, deep, outputs, up);
+        multiply<B>(up, outputs, deep, back, weights.get(), none.get(), inputs, result.from(begin));
+      }
       if (dvalues) {
         pack<B>(x + begin * x_stride, x_stride, deep, inputs, room, x_tiles, nullptr);
         gradient<B>(x_tiles, dy_tiles, room, deep, blocks, rows, grad);
       }
     }
+    finish_stream();
   });
   add_parts(sums.get(), rows * B, threads);
   if (dbias) std::memcpy(dbias, sums.get(), static_cast<size_t>(outputs) * 4);
@@ -460,34 +501,6 @@ INLINE Vector sums(const Vector* a) {
   }
 }
 
-// Turn kLanes x kLanes floats.
-INLINE void turn(const float* from, long from_stride, float* to, long to_stride) {
-  Vector v[kLanes], w[kLanes];
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes; i++) v[i] = load(from + i * from_stride);
-#pragma GCC unroll 4
-  for (int round = 1; round < kLanes; round *= 2) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes / 2; i++) {
-      w[i] = every_second<0>(v[2 * i], v[2 * i + 1]);
-      w[i + kLanes / 2] = every_second<1>(v[2 * i], v[2 * i + 1]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; i++) v[i] = w[i];
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes; i++) store(to + i * to_stride, v[i]);
-}
-
-// Turn rows x columns floats of any number.
-void transpose(const float* from, long from_stride, long rows, long columns, float* to, long to_stride) {
-  const long even_rows = rows / kLanes * kLanes, even_columns = columns / kLanes * kLanes;
-  for (long c = 0; c < even_columns; c += kLanes)
-    for (long r = 0; r < even_rows; r += kLanes) turn(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
-  for (long r = 0; r < rows; r++)
-    for (long c = r < even_rows ? even_columns : 0; c < columns; c++) to[c * to_stride + r] = from[r * from_stride + c];
-}
-
 // A matrix by tiles of kTile columns: of tile k and row r the weights starts[k * (rows + 1) + r] ... - 1, each with
 // its column within the tile.
 struct Tiles {
@@ -497,7 +510,7 @@ struct Tiles {
 
 // up (columns, kUp): a panel with the tokens side by side.  Writes (tokens, outputs) to `out`.
 void multiply_up(const float* up, long inputs, long tokens, Tiles tiles, const float* weights, const float* add,
-                 long outputs, float* rows_up, float* out, long stride) {
+                 long outputs, float* rows_up, Result out) {
   const long count = ceil_div(inputs, kTile);
   for (long begin = 0; begin < outputs; begin += kRows) {
     const long end = min(begin + kRows, outputs);
@@ -521,7 +534,7 @@ void multiply_up(const float* up, long inputs, long tokens, Tiles tiles, const f
         for (int v = 0; v < kVectorsUp; v++) store(y + v * kLanes, sum[v]);
       }
     }
-    transpose(rows_up, kUp, end - begin, tokens, out + begin, stride);
+    out.put(rows_up, kUp, 0, tokens, begin, end - begin);
   }
 }
 
@@ -563,7 +576,7 @@ void gradient_up(const float* x, long inputs, const float* dy, Tiles tiles, long
 // Turn a panel, zeros after the last token.
 void panel_up(const float* matrix, long stride, long tokens, long width, float* up) {
   if (tokens < kUp) std::memset(up, 0, static_cast<size_t>(width) * kUp * 4);
-  transpose(matrix, stride, tokens, width, up, kUp);
+  transpose<false>(matrix, stride, tokens, width, up, kUp);
 }
 
 void forward_up(const float* x, long x_stride, long tokens, long inputs, long outputs, Tiles tiles,
@@ -571,13 +584,15 @@ void forward_up(const float* x, long x_stride, long tokens, long inputs, long ou
   const long panels = ceil_div(tokens, kUp);
   const long size = (inputs + kRows) * kUp;
   Buffer scratch(size * threads);
+  const Result result(y, y_stride, tokens, outputs);
   parallel(threads, [&](int part) {
     float* up = scratch.get() + size * part;
     for (long p = panels * part / threads; p < panels * (part + 1) / threads; p++) {
       const long begin = p * kUp, deep = min(kUp, tokens - begin);
       panel_up(x + begin * x_stride, x_stride, deep, inputs, up);
-      multiply_up(up, inputs, deep, tiles, values, bias, outputs, up + inputs * kUp, y + begin * y_stride, y_stride);
+      multiply_up(up, inputs, deep, tiles, values, bias, outputs, up + inputs * kUp, result.from(begin));
     }
+    finish_stream();
   });
 }
 
@@ -591,6 +606,7 @@ void backward_up(const float* x, long x_stride, const float* dy, long dy_stride,
   for (long i = 0; dx && i < living; i++) weights.get()[i] = values[order[i]];
   std::memset(grads.get(), 0, static_cast<size_t>(living * threads) * 4);
   std::memset(biases.get(), 0, static_cast<size_t>(outputs * threads) * 4);
+  const Result result(dx, inputs, tokens, inputs);
   parallel(threads, [&](int part) {
     float *x_up = scratch.get() + size * part, *dy_up = x_up + inputs * kUp, *rows_up = dy_up + outputs * kUp;
     for (long p = panels * part / threads; p < panels * (part + 1) / threads; p++) {
@@ -602,12 +618,13 @@ void backward_up(const float* x, long x_stride, const float* dy, long dy_stride,
         for (int lane = 0; lane < kLanes; lane++) biases.get()[outputs * part + row] += sum[lane];
       }
       if (dx)
-        multiply_up(dy_up, outputs, deep, back, weights.get(), nullptr, inputs, rows_up, dx + begin * inputs, inputs);
+        multiply_up(dy_up, outputs, deep, back, weights.get(), nullptr, inputs, rows_up, result.from(begin));
       if (dvalues) {
         panel_up(x + begin * x_stride, x_stride, deep, inputs, x_up);
         gradient_up(x_up, inputs, dy_up, tiles, outputs, grads.get() + living * part);
       }
     }
+    finish_stream();
   });
   add_parts(biases.get(), outputs, threads);
   if (dbias) std::memcpy(dbias, biases.get(), static_cast<size_t>(outputs) * 4);
