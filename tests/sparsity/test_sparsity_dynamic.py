@@ -24,7 +24,7 @@ from wellread.sparsity.linear import SparseLinear
 from wellread.sparsity.patterns import BLOCK, mask
 from wellread.sparsity.structure import Structure
 
-PATTERNS = tuple(BLOCK)
+PATTERNS = ("unstructured", "block4", "block8", "block16", "block32")
 SHAPES = [(128, 320), (37, 70), (5, 130)]
 
 

@@ -314,3 +314,25 @@ def test_blocks_are_balanced_over_the_outputs_of_every_layout(layout):
         assert live.shape == report.shape
         assert len(set(live.sum(1).tolist())) == 1
         assert report.dead_rows == 0
+
+
+@pytest.mark.parametrize(("pattern", "size"), [("2:4", 16), ("block64", 128), ("block128", 256)])
+def test_the_patterns_for_gpus_run_here_too(pattern, size):
+    model = model_for("llama", hidden=size, ffn=2 * size, heads=2, layers=1)
+    level = (
+        sum(one.level for one in linear.sparsify(model, SparsitySettings(level=0.5, pattern=pattern), 0)) / 7
+    )
+    assert level == pytest.approx(0.5)
+    batch = stock.batch([5, 9])
+    sparse = packed.hidden_states(packed.enable(model), batch)
+    dense = packed.hidden_states(linear.densify(model), batch)
+    torch.testing.assert_close(sparse, dense, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"level": 0.75}, "set level = 0.5"), ({"level": 0.5, "dynamic": "rigl"}, "moving weights break")],
+)
+def test_two_of_four_refuses_what_it_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SparsitySettings(pattern="2:4", **settings)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wellread.sparsity.patterns import BLOCK, mask
+from wellread.sparsity.structure import Structure
 
 LEVELS = st.sampled_from([0.0, 0.5, 0.75, 0.875]) | st.floats(0.0, 0.999)
 
@@ -47,12 +48,29 @@ def test_blocks_are_whole_and_balanced(rows, columns, pattern, level, seed):
 
 @pytest.mark.parametrize("pattern", BLOCK)
 def test_seed_and_name_decide_and_nothing_else(pattern):
-    first = mask((64, 96), 0.75, pattern, 3, "layers.0.mlp.Wi")
+    shape = (64, 96) if BLOCK[pattern] < 64 else (640, 960)
+    first = mask(shape, 0.75, pattern, 3, "layers.0.mlp.Wi")
     torch.manual_seed(99)
     np.random.seed(99)
-    assert torch.equal(first, mask((64, 96), 0.75, pattern, 3, "layers.0.mlp.Wi"))
-    assert not torch.equal(first, mask((64, 96), 0.75, pattern, 4, "layers.0.mlp.Wi"))
-    assert not torch.equal(first, mask((64, 96), 0.75, pattern, 3, "layers.1.mlp.Wi"))
+    assert torch.equal(first, mask(shape, 0.75, pattern, 3, "layers.0.mlp.Wi"))
+    assert not torch.equal(first, mask(shape, 0.75, pattern, 4, "layers.0.mlp.Wi"))
+    assert not torch.equal(first, mask(shape, 0.75, pattern, 3, "layers.1.mlp.Wi"))
+
+
+@pytest.mark.parametrize("inputs", [64, 8, 10, 3, 1])
+def test_two_of_four(inputs):
+    live = mask((30, inputs), 0.5, "2:4", 0, "layer")
+    assert live.shape == (30, inputs)
+    for first in range(0, inputs, 4):
+        group = live[:, first : first + 4]
+        assert (group.sum(1) == min(2, group.shape[1])).all()
+    assert Structure.of(live).two_of_four == (inputs % 4 == 0)
+    assert not Structure.of(mask((30, 64), 0.5, "unstructured", 0, "layer")).two_of_four
+
+
+def test_two_of_four_is_spread_evenly():
+    share = sum(mask((16, 16), 0.5, "2:4", seed, "x").float() for seed in range(800)) / 800
+    assert ((share - 0.5).abs() < 4.5 * (0.25 / 800) ** 0.5).all()
 
 
 def test_positions_are_spread_evenly():

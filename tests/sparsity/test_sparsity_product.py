@@ -16,7 +16,7 @@ from wellread.sparsity.kernels import build
 from wellread.sparsity.product import product, reference
 from wellread.sparsity.structure import Structure
 
-BLOCKS = (1, 4, 8, 16, 32)
+BLOCKS = (1, 4, 8, 16, 32, 64, 128)
 EPSILON = torch.finfo(torch.float32).eps
 needs_kernels = pytest.mark.skipif(build.load() is None, reason="no C++ compiler, so no kernels")
 pytestmark = needs_kernels

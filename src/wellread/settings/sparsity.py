@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from wellread.settings.base import Fraction, Positive, Rate, Settings
 
+# Those of wellread.sparsity.patterns, which this module cannot import: settings do without torch.
+Pattern = Literal["unstructured", "2:4", "block4", "block8", "block16", "block32", "block64", "block128"]
+
 
 class SparsitySettings(Settings):
     """Random sparsity during pre-training (SPDF / MediSwift), fixed or moving (SET, RigL)."""
@@ -17,8 +20,9 @@ class SparsitySettings(Settings):
         description="Share of the weights fixed at zero in every attention and "
         "feed-forward matrix; 0 is dense.",
     )
-    pattern: Literal["unstructured", "block4", "block8", "block16", "block32"] = Field(
-        "unstructured", description="Single weights, or square blocks balanced per block row."
+    pattern: Pattern = Field(
+        "unstructured",
+        description="Single weights, two of every four inputs, or square blocks balanced per block row.",
     )
     rescale: bool = Field(True, description="Scale the surviving initial weights by 1/sqrt(1 - level).")
     dynamic: Literal["none", "set", "rigl"] = Field(
@@ -39,4 +43,8 @@ class SparsitySettings(Settings):
                 f'dynamic = "{self.dynamic}" moves weights only where some are zero: '
                 'set level above 0, or dynamic = "none"'
             )
+        if self.pattern == "2:4" and self.level not in (0, 0.5):
+            raise ValueError('pattern = "2:4" keeps half of the weights: set level = 0.5')
+        if self.pattern == "2:4" and self.dynamic != "none":
+            raise ValueError('moving weights break pattern = "2:4": set dynamic = "none", or use blocks')
         return self

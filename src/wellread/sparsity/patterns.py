@@ -10,17 +10,27 @@ from torch import Tensor
 
 from wellread import rng
 
-Pattern = Literal["unstructured", "block4", "block8", "block16", "block32"]
-BLOCK: dict[str, int] = {"unstructured": 1, "block4": 4, "block8": 8, "block16": 16, "block32": 32}
+Pattern = Literal["unstructured", "2:4", "block4", "block8", "block16", "block32", "block64", "block128"]
+BLOCK: dict[str, int] = {
+    "unstructured": 1,
+    "2:4": 1,
+    "block4": 4,
+    "block8": 8,
+    "block16": 16,
+    "block32": 32,
+    "block64": 64,
+    "block128": 128,
+}
 
 
 def mask(shape: tuple[int, int], level: float, pattern: Pattern, seed: int, name: str) -> Tensor:
     """A random mask, a pure function of its arguments.
 
     ``unstructured`` keeps exactly round((1 - level) * outputs * inputs) weights anywhere (SPDF,
-    arXiv 2303.10464).  ``block4`` ... ``block32`` keep whole square blocks, the same number in every row of
-    blocks: round((1 - level) * blocks in a row) and at least one, so that no output is cut off.  Where the
-    shape is no multiple of the block, the last row and column of blocks are cut.
+    arXiv 2303.10464).  ``2:4`` keeps two of every four neighbouring inputs, whatever the level (Mishra et
+    al., arXiv 2104.08378).  ``block4`` ... ``block128`` keep whole square blocks, the same number in every
+    row of blocks: round((1 - level) * blocks in a row) and at least one, so that no output is cut off.  Where
+    the shape is no multiple of the block, the last row and column of blocks are cut.
 
     Args:
         shape: (outputs, inputs) of the matrix.
@@ -32,6 +42,8 @@ def mask(shape: tuple[int, int], level: float, pattern: Pattern, seed: int, name
     Returns:
         bool tensor of ``shape``, True where the weight lives.
     """
+    if pattern == "2:4":
+        return _two_of_four(shape, seed, name)
     size = BLOCK[pattern]
     outputs, inputs = shape
     rows, columns = -(-outputs // size), -(-inputs // size)
@@ -47,6 +59,15 @@ def mask(shape: tuple[int, int], level: float, pattern: Pattern, seed: int, name
         first = np.argpartition(keys, live - 1, axis=1)[:, :live]
         np.put_along_axis(chosen, first, True, axis=1)
     return spread(torch.from_numpy(chosen.reshape(rows, columns)), size, shape)
+
+
+def _two_of_four(shape: tuple[int, int], seed: int, name: str) -> Tensor:
+    outputs, inputs = shape
+    groups = -(-inputs // 4)
+    keys = rng.bits(seed, f"sparsity {name}", np.arange(outputs * groups * 4)).reshape(outputs, groups * 4)
+    keys[:, inputs:] = np.iinfo(keys.dtype).max  # beyond the border: chosen last
+    ranks = keys.reshape(outputs, groups, 4).argsort(-1).argsort(-1)
+    return torch.from_numpy((ranks < 2).reshape(outputs, groups * 4)[:, :inputs].copy())
 
 
 def spread(grid: Tensor, block: int, shape: tuple[int, int]) -> Tensor:

@@ -1,18 +1,21 @@
-"""x W' + b for a packed sparse W: by the C++ kernels where they run, else by plain torch operations."""
+"""x W' + b for a packed sparse W: by the kernels where they run, else by plain torch operations."""
 
 from __future__ import annotations
 
 import ctypes
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
+from torch.sparse import to_sparse_semi_structured
 
 from wellread.sparsity.kernels import build
 from wellread.sparsity.structure import Structure
 
-KERNEL_BLOCKS = (1, 4, 8, 16, 32)
+KERNEL_BLOCKS = (1, 4, 8, 16, 32, 64, 128)
+HALF = (torch.float16, torch.bfloat16)
 
 
 def product(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure) -> Tensor:
@@ -32,12 +35,62 @@ def product(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure
         and build.load() is not None
     ):
         return _Product.apply(x, values, bias, structure)
+    if x.is_cuda:
+        return _on_gpu(x, values, bias, structure)
     return reference(x, values, bias, structure)
 
 
 def reference(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure) -> Tensor:
     """The same by a dense product with zeros, on any device and in any type; no faster than dense."""
     return linear(x, structure.unpack(values), bias)
+
+
+def _on_gpu(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure) -> Tensor:
+    """Triton's blocks, tensor cores for two of four, or the reference; in autocast's type where it is on."""
+    kernels = _gpu_kernels()
+    blocks = kernels is not None and structure.block in kernels.BLOCKS
+    if not blocks and not structure.two_of_four:
+        return reference(x, values, bias, structure)
+    kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else values.dtype
+    x, values = x.to(kind), values.to(kind)
+    with torch.autocast("cuda", enabled=False):
+        if kernels is not None and blocks:
+            y = kernels.product(x, values, structure)
+        elif kind in HALF and all(size % 64 == 0 for size in structure.shape) and x.numel():
+            y = _TwoOfFour.apply(x, values, structure)
+        else:
+            return reference(x, values, None if bias is None else bias.to(kind), structure)
+        return y if bias is None else y + bias.to(kind)
+
+
+@functools.cache
+def _gpu_kernels() -> Any:
+    """The module of Triton kernels, None where triton is not installed."""
+    try:
+        from wellread.sparsity.kernels import gpu
+    except ImportError:
+        return None
+    return gpu
+
+
+class _TwoOfFour(torch.autograd.Function):
+    """Forward on the sparse tensor cores; the way back is dense, as its sums run across the pattern."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor, structure: Structure) -> Tensor:  # type: ignore[override]
+        weight = structure.unpack(values)
+        ctx.save_for_backward(x, weight)
+        ctx.structure = structure
+        return linear(x, to_sparse_semi_structured(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        dx = gradient @ weight if ctx.needs_input_grad[0] else None
+        dvalues = None
+        if ctx.needs_input_grad[1]:
+            dvalues = ctx.structure.pack(gradient.flatten(0, -2).T @ x.flatten(0, -2))
+        return dx, dvalues, None
 
 
 class _Product(torch.autograd.Function):

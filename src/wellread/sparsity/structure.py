@@ -8,7 +8,7 @@ every machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class Structure:
             of tile k at starts[k * (outputs + 1) + r], with the uint8 column within the tile.
         back_starts, back_columns: the same of the transposed matrix.
         order: int32, for each block or weight of the transposed matrix its place in the packed values.
+        two_of_four: whether single weights live two in every four neighbouring inputs.
     """
 
     shape: tuple[int, int]
@@ -38,6 +39,8 @@ class Structure:
     back_starts: Tensor
     back_columns: Tensor
     order: Tensor
+    two_of_four: bool = False
+    _copies: dict[torch.device, Structure] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, live: Tensor, block: int = 1) -> Structure:
@@ -62,20 +65,25 @@ class Structure:
             starts, columns = _ends(mask.sum(1)), column
             back_starts, back_columns = _ends(mask.sum(0)), row[order]
         small = np.uint8 if block == 1 else np.int32
+        paired = block == 1 and inputs % 4 == 0 and bool((mask.reshape(-1, 4).sum(1) == 2).all())
         return cls(
-            (outputs, inputs),
-            block,
-            *(
-                torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
-                for array, kind in (
-                    (starts, np.int32),
-                    (columns, small),
-                    (back_starts, np.int32),
-                    (back_columns, small),
-                    (order, np.int32),
-                )
-            ),
+            shape=(outputs, inputs),
+            block=block,
+            starts=_tensor(starts, np.int32),
+            columns=_tensor(columns, small),
+            back_starts=_tensor(back_starts, np.int32),
+            back_columns=_tensor(back_columns, small),
+            order=_tensor(order, np.int32),
+            two_of_four=paired,
         )
+
+    def to(self, device: torch.device) -> Structure:
+        """The same with its tensors on a device; they are copied there once."""
+        if device not in self._copies:
+            names = ("starts", "columns", "back_starts", "back_columns", "order")
+            moved = {name: getattr(self, name).to(device) for name in names}
+            self._copies[device] = replace(self, **moved, _copies={})
+        return self._copies[device]
 
     @property
     def values_shape(self) -> tuple[int, ...]:
@@ -131,6 +139,10 @@ class Structure:
     def _grid(self, padded: Tensor) -> Tensor:
         size = self.block
         return padded.view(padded.shape[0] // size, size, padded.shape[1] // size, size)
+
+
+def _tensor(array: np.ndarray, kind: type) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
 
 
 def _ends(counts: np.ndarray) -> np.ndarray:

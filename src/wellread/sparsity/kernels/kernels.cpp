@@ -244,7 +244,7 @@ template <int B>
 struct Strip {
   static constexpr int kHigh = kLanes == 16 ? 8 : 4;
   static constexpr int kRows = B < kHigh ? B : kHigh;
-  static constexpr int kOutputs = 64;  // as many as are turned back at a time
+  static constexpr int kOutputs = B < 64 ? 64 : B;  // as many as are turned back at a time
 };
 
 // The weights of a block as `multiply_rows` wants them: [row / kRows][input][row % kRows].
@@ -643,6 +643,8 @@ void backward_up(const float* x, long x_stride, const float* dy, long dy_stride,
       case 8: call(8); break;                  \
       case 16: call(16); break;                \
       case 32: call(32); break;                \
+      case 64: call(64); break;                \
+      case 128: call(128); break;              \
       default: return 1;                       \
     }                                          \
   } catch (const std::bad_alloc&) {            \
