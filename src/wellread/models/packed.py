@@ -2,8 +2,9 @@
 
 transformers hands an attention function the whole row (1, T) and passes unknown keywords through, so a stock
 model runs on a packed batch once its attention is switched to ``wellread_packed`` and it is given
-``position_ids`` and ``cu_seqlens``.  No mask of T x T is ever built: on CPU every sequence gets its own
-scaled-dot-product call, on GPU all share one variable-length kernel.
+``position_ids`` and ``cu_seqlens``.  No mask of T x T is ever built: all sequences share one call of a
+compiled kernel on the CPU, or of a variable-length kernel on the GPU; elsewhere each gets its own
+scaled-dot-product call.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from wellread.models import attention as compiled
 from wellread.models.fused import fuse, unfuse
 from wellread.models.long import encoder as long
 from wellread.models.long import window
@@ -122,6 +124,9 @@ def attention(
     elif v.is_cuda and not rule.dropout and v.dtype in (torch.float16, torch.bfloat16):
         # Llama's rotary positions widen queries and keys to float32 under autocast.
         output = _varlen(q.to(v.dtype), k.to(v.dtype), v, cu_seqlens, max(lengths), rule)
+    elif not rule.dropout and compiled.available(q, k, v):
+        scale = q.shape[-1] ** -0.5 if rule.scale is None else rule.scale
+        output = compiled.attend(q, k, v, cu_seqlens, scale=scale, causal=rule.causal, distance=rule.distance)
     else:
         output = _loop(q, k, v, lengths, rule)
     return output[None], None

@@ -22,6 +22,7 @@ from wellread.progress import say
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 ELEMENTWISE = Path(__file__).with_name("elementwise.cpp")
+ATTENTION = Path(__file__).with_name("attention.cpp")
 BINARY = Path(__file__).with_name("binary.cpp")
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("pool.h", "vector.h"))
 COMPILERS = ("c++", "g++", "clang++")
@@ -56,6 +57,12 @@ def load_elementwise() -> ctypes.CDLL | None:
         ELEMENTWISE,
         "activations run on plain torch operations, which is slower",
     )
+
+
+@functools.cache
+def load_attention() -> ctypes.CDLL | None:
+    """The library of attention; the same environment variables hold as for :func:`load`."""
+    return _load(_wanted(), (), ATTENTION, "attention runs on plain torch operations, which is slower")
 
 
 @functools.cache
@@ -154,6 +161,7 @@ def _share_threads(library: ctypes.CDLL) -> None:
 if __name__ == "__main__":
     found, binary = load(), load_binary()
     load_elementwise()
+    load_attention()
     say(f"sparse kernels: {instructions() if found else 'none'}")
     names = {level: name for name, level in LEVELS.items()}
     say(f"binary kernels: {names[binary.wellread_binary_best()] if binary else 'none'}")

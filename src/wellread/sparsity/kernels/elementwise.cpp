@@ -10,8 +10,6 @@
 
 namespace {
 
-typedef int32_t Lanes __attribute__((vector_size(kLanes * 4)));
-
 // Work on rows begin ... end - 1 of each thread's share.
 template <class Task>
 void share_rows(long rows, int threads, Task task) {
@@ -23,28 +21,6 @@ void share_rows(long rows, int threads, Task task) {
 
 // ---------------------------------------------------------------------------------------------------------
 // Gated GELU
-
-// exp(z) for z <= 0, within 2 ulp; what would be denormal is 0.
-INLINE Vector exponential(Vector z) {
-  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
-  const Vector low = Vector{} - 87.0f;
-  const Lanes lost = z < low;
-  z = lost ? low : z;
-  const Vector shifted = z * 1.44269504f + kMagic;
-  const Vector whole = shifted - kMagic;
-  const Vector rest = (z - whole * 0.693359375f) - whole * -2.12194440e-4f;
-  Vector sum = Vector{} + 1.9875691500e-4f;
-  sum = sum * rest + 1.3981999507e-3f;
-  sum = sum * rest + 8.3334519073e-3f;
-  sum = sum * rest + 4.1665795894e-2f;
-  sum = sum * rest + 1.6666665459e-1f;
-  sum = sum * rest + 5.0000001201e-1f;
-  sum = sum * rest * rest + rest + 1.0f;
-  // Bits of `shifted` count from those of kMagic; moved to the exponent they scale by 2^whole.
-  const Lanes power = (Lanes)shifted - 0x4b400000;
-  const Vector scaled = (Vector)((Lanes)sum + (power << 23));
-  return lost ? Vector{} : scaled;
-}
 
 struct Normal {
   Vector cumulative;  // P(N <= x)

@@ -30,29 +30,7 @@ namespace {
 // Floats of a panel that are to lie in the second-level cache, forward and backward.
 constexpr long kPanel = 1 << 16, kBackPanel = 1 << 17;
 
-typedef int32_t Lanes __attribute__((vector_size(kLanes * 4)));
 typedef double Doubles __attribute__((vector_size(kLanes * 4), may_alias));
-
-// Lane n of the result is lane I[n] of two vectors end to end.
-template <int... I>
-INLINE Vector shuffle(Vector a, Vector b) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, I...);
-#else
-  return __builtin_shuffle(a, b, Lanes{I...});
-#endif
-}
-
-template <int kFrom, int... I>
-INLINE Vector every_second(Vector a, Vector b, std::integer_sequence<int, I...>) {
-  return shuffle<(2 * I + kFrom)...>(a, b);
-}
-
-// The lanes 0, 2, 4, ... (or 1, 3, 5, ... with kFrom = 1) of two vectors end to end.
-template <int kFrom>
-INLINE Vector every_second(Vector a, Vector b) {
-  return every_second<kFrom>(a, b, std::make_integer_sequence<int, kLanes>());
-}
 
 // The first lanes, each repeated kTimes.
 template <int kTimes, int... I>
@@ -91,37 +69,6 @@ void add_parts(float* arrays, long size, int parts) {
     for (int part = 1; part < parts; part++)
       for (long i = size * piece / parts; i < size * (piece + 1) / parts; i++) arrays[i] += arrays[size * part + i];
   });
-}
-
-// Turn kLanes x kLanes floats.
-template <bool kStream>
-INLINE void turn(const float* from, long from_stride, float* to, long to_stride) {
-  Vector v[kLanes], w[kLanes];
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes; i++) v[i] = load(from + i * from_stride);
-#pragma GCC unroll 4
-  for (int round = 1; round < kLanes; round *= 2) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes / 2; i++) {
-      w[i] = every_second<0>(v[2 * i], v[2 * i + 1]);
-      w[i + kLanes / 2] = every_second<1>(v[2 * i], v[2 * i + 1]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; i++) v[i] = w[i];
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes; i++) kStream ? stream(to + i * to_stride, v[i]) : store(to + i * to_stride, v[i]);
-}
-
-// Turn rows x columns floats of any number.
-template <bool kStream>
-void transpose(const float* from, long from_stride, long rows, long columns, float* to, long to_stride) {
-  const long even_rows = rows / kLanes * kLanes, even_columns = columns / kLanes * kLanes;
-  for (long c = 0; c < even_columns; c += kLanes)
-    for (long r = 0; r < even_rows; r += kLanes)
-      turn<kStream>(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
-  for (long r = 0; r < rows; r++)
-    for (long c = r < even_rows ? even_columns : 0; c < columns; c++) to[c * to_stride + r] = from[r * from_stride + c];
 }
 
 // A row-major matrix that is written once, in pieces of whole lines of the cache.

@@ -1,8 +1,9 @@
-// Vectors of floats as wide as the target's registers, and how they go to memory.
+// Vectors of floats as wide as the target's registers: memory, turning matrices, exp.
 
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -25,6 +26,7 @@ constexpr long kStreamBytes = 1 << 21;
 
 typedef float Vector __attribute__((vector_size(kLanes * 4), may_alias));
 typedef float Unaligned __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int32_t Lanes __attribute__((vector_size(kLanes * 4)));
 
 INLINE Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
@@ -50,6 +52,80 @@ INLINE void finish_stream() {
 // Whether an array of `size` floats, in rows `stride` apart, is large and lies so that it can be streamed.
 inline bool worth_streaming(const float* data, long stride, long size) {
   return size * 4 >= kStreamBytes && reinterpret_cast<uintptr_t>(data) % 64 == 0 && stride % 16 == 0;
+}
+
+// Lane n of the result is lane I[n] of two vectors end to end.
+template <int... I>
+INLINE Vector shuffle(Vector a, Vector b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, I...);
+#else
+  return __builtin_shuffle(a, b, Lanes{I...});
+#endif
+}
+
+template <int kFrom, int... I>
+INLINE Vector every_second(Vector a, Vector b, std::integer_sequence<int, I...>) {
+  return shuffle<(2 * I + kFrom)...>(a, b);
+}
+
+// The lanes 0, 2, 4, ... (or 1, 3, 5, ... with kFrom = 1) of two vectors end to end.
+template <int kFrom>
+INLINE Vector every_second(Vector a, Vector b) {
+  return every_second<kFrom>(a, b, std::make_integer_sequence<int, kLanes>());
+}
+
+// Turn kLanes x kLanes floats.
+template <bool kStream>
+INLINE void turn(const float* from, long from_stride, float* to, long to_stride) {
+  Vector v[kLanes], w[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++) v[i] = load(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int round = 1; round < kLanes; round *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes / 2; i++) {
+      w[i] = every_second<0>(v[2 * i], v[2 * i + 1]);
+      w[i + kLanes / 2] = every_second<1>(v[2 * i], v[2 * i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++) v[i] = w[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++) kStream ? stream(to + i * to_stride, v[i]) : store(to + i * to_stride, v[i]);
+}
+
+// Turn rows x columns floats of any number.
+template <bool kStream>
+void transpose(const float* from, long from_stride, long rows, long columns, float* to, long to_stride) {
+  const long even_rows = rows / kLanes * kLanes, even_columns = columns / kLanes * kLanes;
+  for (long c = 0; c < even_columns; c += kLanes)
+    for (long r = 0; r < even_rows; r += kLanes)
+      turn<kStream>(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
+  for (long r = 0; r < rows; r++)
+    for (long c = r < even_rows ? even_columns : 0; c < columns; c++) to[c * to_stride + r] = from[r * from_stride + c];
+}
+
+// exp(z) for z <= 0, within 2 ulp; what would be denormal is 0.
+INLINE Vector exponential(Vector z) {
+  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+  const Vector low = Vector{} - 87.0f;
+  const Lanes lost = z < low;
+  z = lost ? low : z;
+  const Vector shifted = z * 1.44269504f + kMagic;
+  const Vector whole = shifted - kMagic;
+  const Vector rest = (z - whole * 0.693359375f) - whole * -2.12194440e-4f;
+  Vector sum = Vector{} + 1.9875691500e-4f;
+  sum = sum * rest + 1.3981999507e-3f;
+  sum = sum * rest + 8.3334519073e-3f;
+  sum = sum * rest + 4.1665795894e-2f;
+  sum = sum * rest + 1.6666665459e-1f;
+  sum = sum * rest + 5.0000001201e-1f;
+  sum = sum * rest * rest + rest + 1.0f;
+  // Bits of `shifted` count from those of kMagic; moved to the exponent they scale by 2^whole.
+  const Lanes power = (Lanes)shifted - 0x4b400000;
+  const Vector scaled = (Vector)((Lanes)sum + (power << 23));
+  return lost ? Vector{} : scaled;
 }
 
 }  // namespace

@@ -1,0 +1,118 @@
+"""Softmax attention over packed sequences on the CPU, in one call for all of them and in one autograd node.
+
+The compiled kernel (sparsity/kernels/attention.cpp) takes the sequences as they lie in the row: nothing is
+cut apart, padded or copied together, and local layers touch their window only.  :func:`reference` is the same
+by torch's scaled-dot-product attention, a sequence at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from wellread.sparsity.kernels import build
+
+
+def available(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether the kernel can take these: float32 on the CPU, and compiled."""
+    kinds = {tensor.dtype for tensor in (query, key, value)}
+    return query.device.type == "cpu" and kinds == {torch.float32} and build.load_attention() is not None
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seqlens: Tensor,
+    *,
+    scale: float,
+    causal: bool = False,
+    distance: int | None = None,
+) -> Tensor:
+    """(T, H, D) -> (T, H, D), each sequence attending to itself.
+
+    Args:
+        query: (T, H, D).
+        key: (T, G, D), where H is a multiple of G.
+        value: (T, G, D).
+        cu_seqlens: (S + 1,) int32, on the CPU.
+        scale: of the scores.
+        causal: no token sees a later one.
+        distance: the largest |i - j| that is seen, None for any.
+    """
+    reach = -1 if distance is None else distance
+    return _Attention.apply(query, key, value, cu_seqlens, scale, causal, reach)
+
+
+def reference(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seqlens: Tensor,
+    *,
+    scale: float,
+    causal: bool = False,
+    distance: int | None = None,
+) -> Tensor:
+    """The same, plainly."""
+    outputs = []
+    for q, k, v in zip(*(x.split(cu_seqlens.diff().tolist()) for x in (query, key, value)), strict=True):
+        apart = torch.arange(len(q))[:, None] - torch.arange(len(q))
+        seen = torch.ones_like(apart, dtype=torch.bool)
+        if causal:
+            seen &= apart >= 0
+        if distance is not None:
+            seen &= apart.abs() <= distance
+        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+        gqa = q.shape[1] != k.shape[1]
+        output = scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=gqa)
+        outputs.append(output[0].transpose(0, 1))
+    return torch.cat(outputs)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        cu_seqlens: Tensor,
+        scale: float,
+        causal: bool,
+        reach: int,
+    ) -> Tensor:
+        query, key, value, starts = (x.contiguous() for x in (query, key, value, cu_seqlens))
+        result, logs = torch.empty_like(query), query.new_empty(query.shape[1], query.shape[0])
+        ctx.save_for_backward(query, key, value, starts, result, logs)
+        ctx.rule = (scale, causal, reach)
+        sizes = _sizes(query, key, starts, *ctx.rule)
+        _call("wellread_attention", (query, key, value, starts), sizes, (result, logs))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        query, key, value, starts, result, logs = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        found = [torch.empty_like(x) for x in (query, key, value)]
+        given = (query, key, value, result, logs, gradient, starts)
+        _call("wellread_attention_backward", given, _sizes(query, key, starts, *ctx.rule), found)
+        return (*found, None, None, None, None)
+
+
+def _call(name: str, given: Any, sizes: list[Any], made: Any) -> None:
+    library = build.load_attention()
+    assert library is not None
+    pointers = [[ctypes.c_void_p(one.data_ptr()) for one in tensors] for tensors in (given, made)]
+    if getattr(library, name)(*pointers[0], *sizes, *pointers[1], torch.get_num_threads()):
+        raise MemoryError("no memory for attention's scratch space")
+
+
+def _sizes(query: Tensor, key: Tensor, starts: Tensor, scale: float, causal: bool, reach: int) -> list[Any]:
+    tokens, heads, size = query.shape
+    numbers = (len(starts) - 1, tokens, heads, key.shape[1], size, reach)
+    return [*map(ctypes.c_long, numbers), ctypes.c_int(causal), ctypes.c_float(scale)]
