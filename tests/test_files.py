@@ -57,6 +57,17 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
+def test_what_a_kill_left_half_written_is_not_committed(tmp_path):
+    """A manifest that names its own temporary file would name a file that is gone when it is in place."""
+    partial = files.partial_path(tmp_path / "a")
+    (partial / "deep").mkdir(parents=True)
+    for name in ("one", "manifest.json.tmp", "deep/two.json.tmp"):
+        (partial / name).write_text("x")
+    manifest = files.commit(tmp_path / "a")
+    assert list(manifest["files"]) == ["one"]
+    assert files.problems(tmp_path / "a") == []
+
+
 def test_replacing_leaves_only_the_new(tmp_path):
     make(tmp_path / "a", one="old", gone="x")
     make(tmp_path / "a", one="new")

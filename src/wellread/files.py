@@ -91,6 +91,8 @@ def write_manifest(folder: Path, **facts: Any) -> dict[str, Any]:
 
     ``facts`` are stored beside the file hashes (for instance the fingerprint of a stage).
     """
+    for unfinished in folder.rglob("*.tmp"):  # a process was killed in write_bytes
+        unfinished.unlink()
     files = {}
     for path in _files(folder):
         with open(path, "rb") as stream:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from wellread.models.attention import attend, reference
+from wellread.models.attention import attend, available, reference
 from wellread.sparsity.kernels import build
 
 pytestmark = pytest.mark.skipif(build.load_attention() is None, reason="no C++ compiler")
@@ -109,3 +110,16 @@ def test_every_instruction_set_of_this_machine(name, monkeypatch):
     monkeypatch.setattr(build, "load_attention", lambda: library)
     compare([130, 7, 48, 1], size=64, distance=20)
     compare([61, 12], size=20, causal=True)
+
+
+def test_second_derivatives_are_refused_and_the_kernel_can_be_switched_off():
+    query = torch.randn(5, 1, 4, requires_grad=True)
+    starts = torch.tensor([0, 5]).int()
+    (first,) = torch.autograd.grad(
+        attend(query, query, query, starts, scale=1.0).sum(), query, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.autograd.grad(first.sum(), query)
+    assert available(query, query, query)
+    with sdpa_kernel(SDPBackend.MATH):
+        assert not available(query, query, query)

@@ -12,15 +12,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.backends.cuda import flash_sdp_enabled
 from torch.nn.functional import scaled_dot_product_attention
 
 from wellread.sparsity.kernels import build
 
 
 def available(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Whether the kernel can take these: float32 on the CPU, and compiled."""
+    """Whether the kernel can take these: float32 on the CPU, compiled, and fused kernels wanted.
+
+    Like torch's own it cannot be differentiated twice; ``sdpa_kernel(SDPBackend.MATH)`` switches both off.
+    """
     kinds = {tensor.dtype for tensor in (query, key, value)}
-    return query.device.type == "cpu" and kinds == {torch.float32} and build.load_attention() is not None
+    wanted = query.device.type == "cpu" and kinds == {torch.float32} and flash_sdp_enabled()
+    return wanted and build.load_attention() is not None
 
 
 def attend(
@@ -95,6 +101,7 @@ class _Attention(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, starts, result, logs = ctx.saved_tensors
         gradient = gradient.contiguous()

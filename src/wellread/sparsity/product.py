@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 from torch.sparse import to_sparse_semi_structured
 
@@ -84,6 +85,7 @@ class _TwoOfFour(torch.autograd.Function):
         return linear(x, to_sparse_semi_structured(weight))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
         dx = gradient @ weight if ctx.needs_input_grad[0] else None
@@ -111,6 +113,7 @@ class _Product(torch.autograd.Function):
         return result.view(*x.shape[:-1], outputs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         flat, values = ctx.saved_tensors
         structure: Structure = ctx.structure

@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from wellread.sparsity.structure import Structure
 
@@ -100,6 +101,7 @@ class _Product(torch.autograd.Function):
         return multiply(flat, values, structure).view(*x.shape[:-1], structure.shape[0])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         flat, values = ctx.saved_tensors
         errors = gradient.reshape(-1, gradient.shape[-1]).contiguous()
