@@ -118,7 +118,7 @@ def test_second_derivatives_are_refused_and_the_kernel_can_be_switched_off():
     (first,) = torch.autograd.grad(
         attend(query, query, query, starts, scale=1.0).sum(), query, create_graph=True
     )
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
         torch.autograd.grad(first.sum(), query)
     assert available(query, query, query)
     with sdpa_kernel(SDPBackend.MATH):
