@@ -16,14 +16,6 @@ from wellread.sparsity.kernels import build
 pytestmark = pytest.mark.skipif(build.load_attention() is None, reason="no C++ compiler")
 
 
-@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def compare(lengths, heads=2, key_heads=2, size=16, seed=0, spread=1.0, bound=1e-5, **rule):
     torch.manual_seed(seed)
     tokens = sum(lengths)

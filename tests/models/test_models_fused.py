@@ -23,14 +23,6 @@ def plain(monkeypatch):
     monkeypatch.setattr(kernels, "load_elementwise", lambda: None)
 
 
-@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def model():
     made = build.build(stock.settings("modernbert"), stock.tokenizer(), "mlm", 0)
     stock.randomise(made)

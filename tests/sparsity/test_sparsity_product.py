@@ -22,14 +22,6 @@ needs_kernels = pytest.mark.skipif(build.load() is None, reason="no C++ compiler
 pytestmark = needs_kernels
 
 
-@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def mask(outputs: int, inputs: int, block: int, level: float, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     blocks = torch.rand(-(-outputs // block), -(-inputs // block), generator=generator) >= level
