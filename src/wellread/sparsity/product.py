@@ -49,7 +49,8 @@ def reference(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structu
 def _on_gpu(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure) -> Tensor:
     """Triton's blocks, tensor cores for two of four, or the reference; in autocast's type where it is on."""
     kernels = _gpu_kernels()
-    blocks = kernels is not None and structure.block in kernels.BLOCKS
+    # Triton's sums are float32, so float64 is left to torch.
+    blocks = kernels is not None and structure.block in kernels.BLOCKS and values.dtype != torch.float64
     if not blocks and not structure.two_of_four:
         return reference(x, values, bias, structure)
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else values.dtype

@@ -1,4 +1,4 @@
-// Work shared out over the threads of torch: what both kernels have in common.
+// Work shared out over the threads of torch: what all kernels have in common.
 
 #pragma once
 
