@@ -26,6 +26,7 @@ def compare(lengths, heads=2, key_heads=2, size=16, seed=0, spread=1.0, bound=1e
     results = []
     for function, kind in ((attend, torch.float32), (reference, torch.float64)):
         wide = [one.to(kind).requires_grad_() for one in leaves]
+        torch.manual_seed(seed)  # of dropout
         y = function(*wide, starts, **rule)
         results.append([y.detach(), *torch.autograd.grad(y, wide, dy.to(kind))])
     for name, found, expected in zip(("y", "dq", "dk", "dv"), *results, strict=True):
@@ -34,7 +35,17 @@ def compare(lengths, heads=2, key_heads=2, size=16, seed=0, spread=1.0, bound=1e
 
 
 @pytest.mark.parametrize("size", [64, 32, 16, 20, 1, 80])
-@pytest.mark.parametrize("rule", [{}, {"causal": True}, {"distance": 5}, {"distance": 64, "causal": True}])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"causal": True},
+        {"distance": 5},
+        {"distance": 64, "causal": True},
+        {"dropout": 0.1},
+        {"dropout": 0.7, "distance": 40},
+    ],
+)
 def test_every_width_and_rule(size, rule, threads):
     compare([130, 7, 48, 1, 290], size=size, **rule)
 
@@ -46,10 +57,11 @@ def test_every_width_and_rule(size, rule, threads):
     st.integers(1, 70),
     st.booleans(),
     st.none() | st.integers(0, 200),
+    st.sampled_from([0.0, 0.25]),
     st.integers(0, 99),
 )
-def test_odd_shapes(lengths, heads, size, causal, distance, seed):
-    compare(lengths, *heads, size, seed, causal=causal, distance=distance)
+def test_odd_shapes(lengths, heads, size, causal, distance, dropout, seed):
+    compare(lengths, *heads, size, seed, causal=causal, distance=distance, dropout=dropout)
 
 
 def test_long_sequences_and_no_tokens():
@@ -65,14 +77,16 @@ def test_large_scores_do_not_overflow():
     compare([60, 33], size=16, spread=30.0, bound=2e-3)
 
 
-def test_same_bits_with_any_number_of_threads():
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_same_bits_with_any_number_of_threads(dropout):
     torch.manual_seed(0)
     leaves = [torch.randn(500, 3, 32, requires_grad=True) for _ in range(3)]
     starts = torch.tensor([0, 100, 101, 333, 500]).int()
     results = []
     for count in (1, 2, 1):
         torch.set_num_threads(count)
-        y = attend(*leaves, starts, scale=0.2)
+        torch.manual_seed(1)
+        y = attend(*leaves, starts, scale=0.2, dropout=dropout)
         results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
     torch.set_num_threads(1)
     for other in results[1:]:
@@ -100,7 +114,7 @@ def test_every_instruction_set_of_this_machine(name, monkeypatch):
         pytest.skip(f"this machine has no {name}")
     library = ctypes.CDLL(str(path))
     monkeypatch.setattr(build, "load_attention", lambda: library)
-    compare([130, 7, 48, 1], size=64, distance=20)
+    compare([130, 7, 48, 1], size=64, distance=20, dropout=0.3)
     compare([61, 12], size=20, causal=True)
 
 

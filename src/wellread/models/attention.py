@@ -2,20 +2,21 @@
 
 The compiled kernel (sparsity/kernels/attention.cpp) takes the sequences as they lie in the row: nothing is
 cut apart, padded or copied together, and local layers touch their window only.  :func:`reference` is the same
-by torch's scaled-dot-product attention, a sequence at a time.
+a sequence at a time, in plain operations.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.backends.cuda import flash_sdp_enabled
-from torch.nn.functional import scaled_dot_product_attention
 
+from wellread.models.dropout import draw_seed, factors
 from wellread.sparsity.kernels import build
 
 
@@ -38,6 +39,7 @@ def attend(
     scale: float,
     causal: bool = False,
     distance: int | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """(T, H, D) -> (T, H, D), each sequence attending to itself.
 
@@ -49,9 +51,11 @@ def attend(
         scale: of the scores.
         causal: no token sees a later one.
         distance: the largest |i - j| that is seen, None for any.
+        dropout: the chance of a weight to become 0, below 1; the mask is drawn from torch's generator.
     """
     reach = -1 if distance is None else distance
-    return _Attention.apply(query, key, value, cu_seqlens, scale, causal, reach)
+    drop = (draw_seed() if dropout else 0, dropout)
+    return _Attention.apply(query, key, value, cu_seqlens, scale, causal, reach, drop)
 
 
 def reference(
@@ -63,20 +67,28 @@ def reference(
     scale: float,
     causal: bool = False,
     distance: int | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
-    """The same, plainly."""
+    """The same, plainly; with dropout it draws the mask that :func:`attend` draws."""
+    tokens, heads = query.shape[:2]
+    longest = max([0, *cu_seqlens.diff().tolist()])
+    dropped = (
+        factors(draw_seed(), heads * tokens, longest, dropout).view(heads, tokens, -1) if dropout else None
+    )
+    key, value = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (key, value))
     outputs = []
-    for q, k, v in zip(*(x.split(cu_seqlens.diff().tolist()) for x in (query, key, value)), strict=True):
-        apart = torch.arange(len(q))[:, None] - torch.arange(len(q))
+    for begin, end in itertools.pairwise(cu_seqlens.tolist()):
+        q, k, v = (x[begin:end].transpose(0, 1) for x in (query, key, value))
+        apart = torch.arange(end - begin)[:, None] - torch.arange(end - begin)
         seen = torch.ones_like(apart, dtype=torch.bool)
         if causal:
             seen &= apart >= 0
         if distance is not None:
             seen &= apart.abs() <= distance
-        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-        gqa = q.shape[1] != k.shape[1]
-        output = scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=gqa)
-        outputs.append(output[0].transpose(0, 1))
+        weights = (q @ k.mT * scale).masked_fill(~seen, -torch.inf).softmax(-1)
+        if dropped is not None:
+            weights = weights * dropped[:, begin:end, : end - begin].to(weights.dtype)
+        outputs.append((weights @ v).transpose(0, 1))
     return torch.cat(outputs)
 
 
@@ -91,11 +103,12 @@ class _Attention(torch.autograd.Function):
         scale: float,
         causal: bool,
         reach: int,
+        drop: tuple[int, float],
     ) -> Tensor:
         query, key, value, starts = (x.contiguous() for x in (query, key, value, cu_seqlens))
         result, logs = torch.empty_like(query), query.new_empty(query.shape[1], query.shape[0])
         ctx.save_for_backward(query, key, value, starts, result, logs)
-        ctx.rule = (scale, causal, reach)
+        ctx.rule = (scale, causal, reach, drop)
         sizes = _sizes(query, key, starts, *ctx.rule)
         _call("wellread_attention", (query, key, value, starts), sizes, (result, logs))
         return result
@@ -108,7 +121,7 @@ class _Attention(torch.autograd.Function):
         found = [torch.empty_like(x) for x in (query, key, value)]
         given = (query, key, value, result, logs, gradient, starts)
         _call("wellread_attention_backward", given, _sizes(query, key, starts, *ctx.rule), found)
-        return (*found, None, None, None, None)
+        return (*found, None, None, None, None, None)
 
 
 def _call(name: str, given: Any, sizes: list[Any], made: Any) -> None:
@@ -119,7 +132,16 @@ def _call(name: str, given: Any, sizes: list[Any], made: Any) -> None:
         raise MemoryError("no memory for attention's scratch space")
 
 
-def _sizes(query: Tensor, key: Tensor, starts: Tensor, scale: float, causal: bool, reach: int) -> list[Any]:
+def _sizes(
+    query: Tensor,
+    key: Tensor,
+    starts: Tensor,
+    scale: float,
+    causal: bool,
+    reach: int,
+    drop: tuple[int, float],
+) -> list[Any]:
     tokens, heads, size = query.shape
     numbers = (len(starts) - 1, tokens, heads, key.shape[1], size, reach)
-    return [*map(ctypes.c_long, numbers), ctypes.c_int(causal), ctypes.c_float(scale)]
+    rule = (ctypes.c_int(causal), ctypes.c_float(scale), ctypes.c_uint64(drop[0]), ctypes.c_double(drop[1]))
+    return [*map(ctypes.c_long, numbers), *rule]

@@ -1,4 +1,4 @@
-"""The element-wise parts of a ModernBERT layer with fewer passes over memory.
+"""The element-wise parts of a layer with fewer passes over memory: a ModernBERT's, and every layout's dropout.
 
 The stock layer writes every intermediate result of the gated feed-forward and of the rotary positions to
 memory, and keeps it for the way back.  Here the gate keeps only its input and works its activation out again
@@ -16,19 +16,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertMLP
 
+from wellread.models import dropout
 from wellread.sparsity.kernels import build as kernels
 
 
 def fuse(model: PreTrainedModel) -> PreTrainedModel:
-    """Have a ModernBERT's layers take the short way, in place; other layouts stay as they are."""
+    """Have a ModernBERT's layers, and the dropout of any layout, take the short way, in place."""
     for module in model.modules():
-        if isinstance(module, ModernBertMLP) and module.config.hidden_activation == "gelu":
+        if type(module) is nn.Dropout:
+            vars(module)["forward"] = partial(dropout.layer, module)
+        elif isinstance(module, ModernBertMLP) and module.config.hidden_activation == "gelu":
             vars(module)["forward"] = partial(feed_forward, module)
         elif isinstance(module, ModernBertAttention):
             vars(module)["forward"] = partial(attend, module)
@@ -38,7 +41,7 @@ def fuse(model: PreTrainedModel) -> PreTrainedModel:
 def unfuse(model: PreTrainedModel) -> PreTrainedModel:
     """Give the layers their stock ``forward`` back, in place."""
     for module in model.modules():
-        if isinstance(module, (ModernBertMLP, ModernBertAttention)):
+        if isinstance(module, (ModernBertMLP, ModernBertAttention, nn.Dropout)):
             vars(module).pop("forward", None)
     return model
 

@@ -124,9 +124,10 @@ def attention(
     elif v.is_cuda and not rule.dropout and v.dtype in (torch.float16, torch.bfloat16):
         # Llama's rotary positions widen queries and keys to float32 under autocast.
         output = _varlen(q.to(v.dtype), k.to(v.dtype), v, cu_seqlens, max(lengths), rule)
-    elif not rule.dropout and compiled.available(q, k, v):
+    elif rule.dropout < 1 and compiled.available(q, k, v):
         scale = q.shape[-1] ** -0.5 if rule.scale is None else rule.scale
-        output = compiled.attend(q, k, v, cu_seqlens, scale=scale, causal=rule.causal, distance=rule.distance)
+        options = {"causal": rule.causal, "distance": rule.distance, "dropout": rule.dropout}
+        output = compiled.attend(q, k, v, cu_seqlens, scale=scale, **options)
     else:
         output = _loop(q, k, v, lengths, rule)
     return output[None], None

@@ -8,7 +8,7 @@
 // group, [group][d][kGroup keys], so that scores are sums of a broadcast query times a vector of keys; R queries x 3
 // vectors of keys stay in registers.  Only the groups of keys that a block of queries can see are touched, so that
 // local attention costs as much as its window.  The way back works the probabilities out again from the saved
-// log-sums (Dao et al., arXiv 2205.14135).
+// log-sums (Dao et al., arXiv 2205.14135), and the dropped ones from the seed.
 
 #include <atomic>
 #include <cmath>
@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "pool.h"
+#include "random.h"
 #include "vector.h"
 
 namespace {
@@ -198,6 +199,12 @@ INLINE float exponentials(float* row, Seen seen, float* total) {
   return top + std::log(*total);
 }
 
+// Weights of a query times what dropout makes of them, in place.
+INLINE void drop(float* row, Seen seen, const Dropout& dropout, uint32_t word) {
+  for (long key = seen.begin; key < seen.end; key += kLanes)
+    store(row + key, load(row + key) * dropout.factors(word, key));
+}
+
 // Run task(sequence, head of the keys, scratch of so many floats) for all of them; 2 when memory is short.
 template <class Task>
 int run(long sequences, const Shape& shape, long floats, int threads, Task task) {
@@ -228,10 +235,13 @@ long longest(const int32_t* starts, long sequences) {
 
 extern "C" {
 
-// out (T, H, D); logs (H, T): the log of the sum of each query's exponentials.  Returns 2 when memory is short.
+// out (T, H, D); logs (H, T): the log of the sum of each query's exponentials.  Dropout takes the row
+// h * tokens + t for the query t of the head h, and the key's place in its sequence for the column.  Returns 2 when
+// memory is short.
 int wellread_attention(const float* q, const float* k, const float* v, const int32_t* starts, long sequences,
                        long tokens, long heads, long key_heads, long size, long distance, int causal, float scale,
-                       float* out, float* logs, int threads) {
+                       uint64_t seed, double rate, float* out, float* logs, int threads) {
+  const Dropout dropout(seed, rate);
   const Shape shape{heads, key_heads, size, distance, causal != 0, scale};
   const long room = longest(starts, sequences), width = shape.width(), share = heads / key_heads;
   const long floats = room * size + room * width + size * kGroup + kRows * room + kFew * width + 80;
@@ -253,7 +263,9 @@ int wellread_attention(const float* q, const float* k, const float* v, const int
           float sums[kRows];
           for (long i = 0; i < count; i++) {
             mask(weights + i * room, seen, query + i, length, shape);
-            logs[h * tokens + begin + query + i] = exponentials(weights + i * room, seen, sums + i);
+            const long place = h * tokens + begin + query + i;
+            logs[place] = exponentials(weights + i * room, seen, sums + i);
+            if (dropout.drops()) drop(weights + i * room, seen, dropout, dropout.row(static_cast<uint64_t>(place)));
           }
           for (long i = 0; i < count; i += kFew) {
             combine(weights + i * room, room, values, width, seen.begin, min(seen.end, length), some);
@@ -271,8 +283,9 @@ int wellread_attention(const float* q, const float* k, const float* v, const int
 // dq, dk, dv from the gradient of out; out and logs as wellread_attention left them.
 int wellread_attention_backward(const float* q, const float* k, const float* v, const float* out, const float* logs,
                                 const float* gradient, const int32_t* starts, long sequences, long tokens, long heads,
-                                long key_heads, long size, long distance, int causal, float scale, float* dq, float* dk,
-                                float* dv, int threads) {
+                                long key_heads, long size, long distance, int causal, float scale, uint64_t seed,
+                                double rate, float* dq, float* dk, float* dv, int threads) {
+  const Dropout dropout(seed, rate);
   const Shape shape{heads, key_heads, size, distance, causal != 0, scale};
   const long room = longest(starts, sequences), width = shape.width(), share = heads / key_heads;
   const long floats = 2 * room * size + 3 * room * width + 2 * size * kGroup + 2 * kGroup * width +
@@ -310,10 +323,12 @@ int wellread_attention_backward(const float* q, const float* k, const float* v, 
             const float *o = out + at + i * heads * size, *e = errors + i * width;
             for (long d = 0; d < size; d++) dot += o[d] * e[d];
             const float log = logs[h * tokens + begin + query];
+            const uint32_t word = dropout.row(static_cast<uint64_t>(h * tokens + begin + query));
             for (long key = seen.begin; key < seen.end; key += kLanes) {
               const Vector p = exponential(load(weights + i * room + key) - log);
-              store(weights + i * room + key, p);
-              store(slopes + i * room + key, p * (load(slopes + i * room + key) - dot) * scale);
+              const Vector factor = dropout.drops() ? dropout.factors(word, key) : Vector{} + 1.0f;
+              store(weights + i * room + key, p * factor);
+              store(slopes + i * room + key, p * (load(slopes + i * room + key) * factor - dot) * scale);
             }
           }
           for (long i = r; i < min(r + kRows, deep); i += kFew) {

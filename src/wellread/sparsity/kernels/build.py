@@ -24,7 +24,7 @@ SOURCE = Path(__file__).with_name("kernels.cpp")
 ELEMENTWISE = Path(__file__).with_name("elementwise.cpp")
 ATTENTION = Path(__file__).with_name("attention.cpp")
 BINARY = Path(__file__).with_name("binary.cpp")
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("pool.h", "vector.h"))
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("pool.h", "random.h", "vector.h"))
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: loading a library built with it makes the whole process flush denormals to zero.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared")

@@ -1,11 +1,12 @@
-// The element-wise parts of a ModernBERT layer, each in one pass over memory: the gated GELU and the rotary
-// positions, forward and backward.
+// The element-wise parts of a layer, each in one pass over memory: the gated GELU and the rotary positions, forward
+// and backward, and dropout, which is its own way back.
 //
 // Build it with -ffp-contract=off: the rotation then rounds as separate operations of torch do, to the bit.
 
 #include <cstring>
 
 #include "pool.h"
+#include "random.h"
 #include "vector.h"
 
 namespace {
@@ -140,6 +141,21 @@ void wellread_rotate_backward(const float* query, const float* key, const float*
         rotate_head(key + t * width + h, c, s, -1.0f, half, to + width + h);
       }
       std::memcpy(to + 2 * width, value + t * width, static_cast<size_t>(width) * 4);
+    }
+  });
+}
+
+// result (rows, width) = x, where each element is 0 by the chance of `rate` and else divided by 1 - rate.
+void wellread_dropout(const float* x, long rows, long width, uint64_t seed, double rate, float* result, int threads) {
+  const bool streams = worth_streaming(result, width, rows * width);
+  const Dropout dropout(seed, rate);
+  share_rows(rows, threads, [&](long begin, long end) {
+    for (long row = begin; row < end; row++) {
+      const uint32_t word = dropout.row(static_cast<uint64_t>(row));
+      for (long i = 0; i < width; i += kLanes) {
+        const Vector found = load_some(x + row * width + i, width - i) * dropout.factors(word, i);
+        put_some(result + row * width + i, found, width - i, streams);
+      }
     }
   });
 }
