@@ -39,7 +39,7 @@ def draw_seed() -> int:
 
 
 def factors(seed: int, rows: int, columns: int, rate: float) -> Tensor:
-    """(rows, columns) float64: what the elements of a matrix are multiplied by.  Plain and slow, for tests."""
+    """(rows, columns) float64: what the elements of a matrix are multiplied by.  Plain, for tests."""
     low, high = seed & _WORD, seed >> 32
     row = torch.arange(rows, dtype=torch.int64)
     words = _mixed((_mixed((row & _WORD) ^ low) + high + (row >> 32)) & _WORD)

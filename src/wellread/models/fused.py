@@ -1,4 +1,4 @@
-"""The element-wise parts of a layer with fewer passes over memory: a ModernBERT's, and every layout's dropout.
+"""The element-wise parts of a layer with fewer passes over memory: a ModernBERT's, and any layout's dropout.
 
 The stock layer writes every intermediate result of the gated feed-forward and of the rotary positions to
 memory, and keeps it for the way back.  Here the gate keeps only its input and works its activation out again
