@@ -46,9 +46,10 @@ def test_every_kind_of_task_is_learnt(kind, tokenizer):
     assert result.best_step in [entry["step"] for entry in result.history]
 
 
-@pytest.mark.parametrize("layout", ["bert", "llama", "gpt2"])
-def test_every_layout_is_learnt(layout, bpe, tokenizer):
-    task, result = run("classify", bpe if layout in ("llama", "gpt2") else tokenizer, layout)
+@pytest.mark.parametrize(("layout", "steps"), [("bert", 300), ("llama", 60), ("gpt2", 60)])
+def test_every_layout_is_learnt(layout, steps, bpe, tokenizer):
+    # A BERT from random weights needs the steps: after 60, one seed in two has not begun to learn.
+    task, result = run("classify", bpe if layout in ("llama", "gpt2") else tokenizer, layout, min_steps=steps)
     assert result.dev["macro_f1"] > majority(task) + 0.1
 
 

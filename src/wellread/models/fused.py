@@ -71,7 +71,8 @@ def attend(
         )
     shape = hidden_states.shape[:-1]
     qkv = module.Wqkv(hidden_states).view(*shape, 3, -1, module.head_dim)
-    query, key, value = _Rotate.apply(qkv, *position_embeddings)
+    # A table that all rows share is not contiguous then, and torch operations take it.
+    query, key, value = _Rotate.apply(qkv, *(table.expand(*shape, -1) for table in position_embeddings))
     attention = ALL_ATTENTION_FUNCTIONS[module.config._attn_implementation]
     output, weights = attention(
         module,
