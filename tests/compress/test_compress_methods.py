@@ -18,6 +18,8 @@ SETTINGS = {
     "aware": {"bits": 7, "groups": 1 << 20, "symmetric": True, "activation_bits": 8},
     "structured": {"ffn": 0.5},
     "magnitude": {"level": 0.75},
+    "movement": {"level": 0.75},
+    "wanda": {"level": 0.5},
     "early_exit": {"drop": 1.0},
     "binary": {},
     "dual": {},

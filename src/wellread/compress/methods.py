@@ -11,9 +11,9 @@ from wellread.compress import early_exit
 from wellread.compress.binarise import bibert, dual
 from wellread.compress.binarise import stored as binaries
 from wellread.compress.early_exit import ExitSettings
-from wellread.compress.prune import magnitude, store
+from wellread.compress.prune import magnitude, movement, store, wanda
 from wellread.compress.prune import structured as structures
-from wellread.compress.prune.settings import GradualSettings, StructuredSettings
+from wellread.compress.prune.settings import GradualSettings, StructuredSettings, WandaSettings
 from wellread.compress.quantise import mixed, packed
 from wellread.compress.quantise.qat import quantise_aware
 from wellread.compress.quantise.quantise import quantise as round_weights
@@ -23,6 +23,7 @@ from wellread.errors import UserError
 from wellread.finetune.loop import FinetuneResult
 from wellread.models import build
 from wellread.serve.engines.folder import export_engine
+from wellread.sparsity.patterns import Pattern
 
 # Sensitivity of each layer, from the lowest on; asked for only where it is needed.
 Omega = Callable[[], Sequence[float]]
@@ -82,11 +83,22 @@ def structured(subject: Subject, settings: dict[str, Any], seed: int, folder: Pa
     build.save(model, subject.tokenizer, folder)
 
 
-def zeros(subject: Subject, settings: dict[str, Any], seed: int, folder: Path, _: Omega) -> None:
-    """A model with zeros, kept without them.  Settings: those of :class:`GradualSettings`."""
+def small_weights(subject: Subject, settings: dict[str, Any], seed: int, folder: Path, _: Omega) -> None:
+    """Zeros for the smallest weights.  Settings: those of :class:`GradualSettings`."""
     chosen = GradualSettings.model_validate(settings)
-    model = magnitude.prune(subject, chosen, seed)
-    store.save(model, subject.tokenizer, folder, method="magnitude", pattern=chosen.pattern, compact=True)
+    _keep_zeros(subject, magnitude.prune(subject, chosen, seed), "magnitude", chosen.pattern, folder)
+
+
+def fading_weights(subject: Subject, settings: dict[str, Any], seed: int, folder: Path, _: Omega) -> None:
+    """Zeros for the weights that training pushes there.  Settings: those of :class:`GradualSettings`."""
+    chosen = GradualSettings.model_validate(settings)
+    _keep_zeros(subject, movement.prune(subject, chosen, seed), "movement", chosen.pattern, folder)
+
+
+def idle_weights(subject: Subject, settings: dict[str, Any], seed: int, folder: Path, _: Omega) -> None:
+    """Zeros for weights that are small times what comes in.  Settings: those of :class:`WandaSettings`."""
+    chosen = WandaSettings.model_validate(settings)
+    _keep_zeros(subject, wanda.prune(subject, chosen, seed), "wanda", chosen.pattern, folder)
 
 
 def one_bit(subject: Subject, _: dict[str, Any], seed: int, folder: Path, _omega: Omega) -> None:
@@ -106,6 +118,11 @@ def exits(subject: Subject, settings: dict[str, Any], seed: int, folder: Path, _
     points = early_exit.dial(model, subject, criterion)
     best = early_exit.choose(points, subject.task.metric, drop=settings["drop"] / 100)
     early_exit.save(model, subject.tokenizer, folder, best.rule)
+
+
+def _keep_zeros(subject: Subject, model: Any, method: str, pattern: Pattern, folder: Path) -> None:
+    """A folder that has the living weights only."""
+    store.save(model, subject.tokenizer, folder, method=method, pattern=pattern, compact=True)
 
 
 def _keep_bits(subject: Subject, result: FinetuneResult, folder: Path) -> None:
@@ -142,7 +159,9 @@ METHODS: dict[str, Method] = {
     "quantise": quantise,
     "aware": aware,
     "structured": structured,
-    "magnitude": zeros,
+    "magnitude": small_weights,
+    "movement": fading_weights,
+    "wanda": idle_weights,
     "early_exit": exits,
     "binary": one_bit,
     "dual": two_planes,
