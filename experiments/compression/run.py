@@ -9,6 +9,7 @@ method runs at the settings below, with every seed if it learns, and each model 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from wellread.models import build
 from wellread.progress import say
 from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.read import read_task
+from wellread.tasks.task import Task
 from wellread.workers import cores
 
 HALF_FFN = {"ffn": 0.5}
@@ -57,7 +59,10 @@ EVERY = (
     Candidate("binary", "binary", learns=True),
     Candidate("pruned-ffn50", "structured", HALF_FFN, learns=True),
     Candidate("pruned-layer", "structured", {"layers": 1}, learns=True),
-    Candidate("sparse75", "magnitude", {"level": 0.75}, learns=True),
+    Candidate("magnitude75", "magnitude", {"level": 0.75}, learns=True),
+    Candidate("magnitude75-block16", "magnitude", {"level": 0.75, "pattern": "block16"}, learns=True),
+    Candidate("movement75", "movement", {"level": 0.75}, learns=True),
+    Candidate("wanda50", "wanda", {"level": 0.5}),
     Candidate(
         "pruned-ffn50+openvino-int8",
         "engine",
@@ -68,26 +73,34 @@ EVERY = (
 )
 
 
+class Counter(Shop):
+    """A shop that also asks the model itself about test, once."""
+
+    @functools.cached_property
+    def said(self) -> gate.Answers:
+        return gate.answers(self.open(self.subject.folder), self.subject.task, "test")
+
+
 def main() -> None:
     given = arguments()
     api.use_threads(given.train_threads)
     found = []
     for number, (model, place) in enumerate(given.subject):
-        task = read_task(place)
+        task = shortened(read_task(place), given.most)
         settings = FinetuneSettings(recipe="stable", **limits(given))
         folder = given.out / f"{number}-{task.name}"
         (folder / "units").mkdir(parents=True, exist_ok=True)
-        shop = Shop(open_subject(model, task, settings), folder, (0,), speed(given))
+        shop = Counter(open_subject(model, task, settings), folder, (0,), speed(given))
         shop = replace(shop, speed=units.fitting(shop.speed, shop.work.max_length))
         rows = [measured(shop, FP32, [None])]
         rows += [row for one in EVERY if one.name in given.methods and (row := of(shop, one, given))]
         if given.student is not None:
             rows.append(distilled(shop, place, given))
-        found.append(
-            {"model": str(model), "task": task.name, "kind": task.kind, "metric": task.metric, "rows": rows}
-        )
-        facts = {"seeds": given.seeds, "machine": f"{api.processor()}, {cores()} core(s)"}
-        write(given.results, found, facts | {"threads": given.threads, "steps": given.steps})
+        facts = {"model": model.as_posix(), "task": task.name, "kind": task.kind, "metric": task.metric}
+        facts |= {key: getattr(given, key) for key in ("seeds", "steps", "most", "max_length", "threads")}
+        facts["machine"] = f"{api.processor()}, {cores()} core(s)"
+        found.append({**facts, "rows": rows})
+        write(given.results, found)
 
 
 def arguments() -> argparse.Namespace:
@@ -102,7 +115,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--student", type=Path, help="pre-trained checkpoint for Pre-trained Distillation")
     parser.add_argument("--text", nargs="*", default=(), help="unlabelled texts for it, as `wellread distil`")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, help="most optimiser steps of a training (smoke tests)")
+    parser.add_argument("--steps", type=int, help="most optimiser steps of a training")
+    parser.add_argument("--max-length", type=int, help="longest input in tokens; default the model's")
+    parser.add_argument("--most", type=int, help="dev and test examples of a task; the first ones")
     parser.add_argument("--rounds", type=int, default=30, help="counted pairs of short calls")
     parser.add_argument("--batches", nargs="+", type=int, default=(1, 32))
     parser.add_argument("--lengths", nargs="+", type=int, default=(32, 128, 512))
@@ -112,7 +127,8 @@ def arguments() -> argparse.Namespace:
 
 
 def limits(given: argparse.Namespace) -> dict[str, Any]:
-    return {"max_steps": given.steps, "min_steps": given.steps} if given.steps else {}
+    most = {"max_steps": given.steps, "min_steps": min(given.steps, 200)} if given.steps else {}
+    return most | ({"max_length": given.max_length} if given.max_length else {})
 
 
 def speed(given: argparse.Namespace) -> InferOptions:
@@ -125,7 +141,14 @@ def speed(given: argparse.Namespace) -> InferOptions:
     )
 
 
-def of(shop: Shop, candidate: Candidate, given: argparse.Namespace) -> dict[str, Any] | None:
+def shortened(task: Task, most: int | None) -> Task:
+    """The task with the first examples only of dev and test."""
+    return replace(
+        task, splits={**task.splits, **{name: task.splits[name][:most] for name in ("dev", "test")}}
+    )
+
+
+def of(shop: Counter, candidate: Candidate, given: argparse.Namespace) -> dict[str, Any] | None:
     """A method with every seed; None where it cannot be."""
     say(f"{shop.subject.task.name}: {candidate.name}")
     absent = missing(candidate)
@@ -143,7 +166,7 @@ def of(shop: Shop, candidate: Candidate, given: argparse.Namespace) -> dict[str,
     return measured(shop, candidate.name, list(seeds))
 
 
-def measured(shop: Shop, name: str, seeds: list[int | None]) -> dict[str, Any]:
+def measured(shop: Counter, name: str, seeds: list[int | None]) -> dict[str, Any]:
     """Scores on test of all seeds; size and latency of the first."""
     places = [FP32 if seed is None else f"{name}-{seed}" for seed in seeds]
     records = units.latency(shop, places[0])
@@ -155,9 +178,9 @@ def measured(shop: Shop, name: str, seeds: list[int | None]) -> dict[str, Any]:
     return row
 
 
-def scored(shop: Shop, models: list[Path]) -> dict[str, Any]:
+def scored(shop: Counter, models: list[Path]) -> dict[str, Any]:
     task = shop.subject.task
-    before = gate.answers(shop.open(shop.subject.folder), task, "test")
+    before = shop.said
     judged = [gate.judge(task, "test", before, gate.answers(shop.open(one), task, "test")) for one in models]
     scores = [one["score"] for one in judged]
     return {
@@ -188,7 +211,7 @@ def counted(shop: Shop) -> float | None:
     return count.real_flops / count.binary_flops
 
 
-def distilled(shop: Shop, task: Path, given: argparse.Namespace) -> dict[str, Any]:
+def distilled(shop: Counter, task: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Pre-trained Distillation: the row of the students of all seeds."""
     job = distilling.prepare(
         shop.subject.folder,

@@ -1,7 +1,11 @@
-"""The results as Markdown and JSON."""
+"""The results as Markdown and JSON.
+
+python experiments/compression/table.py RESULTS.json ... FOLDER     # results of several runs on one page
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +19,37 @@ PUBLISHED = """\
 | Pre-trained Distillation (1908.08962) | distilled > fine-tuned > distilled from random | {distilled} |
 """
 
+LIMITS = {
+    "steps": "trainings of at most {} steps",
+    "most": "dev and test cut at their first {} examples",
+    "max_length": "inputs cut at {} tokens",
+}
 
-def write(folder: Path, found: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+
+def write(folder: Path, found: list[dict[str, Any]]) -> None:
     """Write compression.md and compression.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / "compression.json", {**facts, "subjects": found})
-    parts = ["# Compression", ""]
-    parts += [
-        f"Scores on test, times 100, over {facts['seeds']} seeds where a method learns; lost against the "
-        "model itself; size of weights and graphs; speed against plain transformers in fp32, the geometric "
-        f"mean over batches and lengths, {facts['threads']} thread(s) of {facts['machine']}.",
+    files.write_json(folder / "compression.json", found)
+    parts = [
+        "# Compression",
+        "",
+        "Scores on test, times 100, mean and standard deviation of the seeds where a method learns; lost "
+        "against the model itself; size of weights and graphs; speed against plain transformers in fp32, the "
+        "geometric mean over batches and lengths.",
     ]
-    if facts["steps"]:
-        parts += ["", f"**A smoke test: trainings of {facts['steps']} steps. The numbers mean nothing.**"]
     for subject in found:
         parts += ["", *of_subject(subject)]
     parts += ["", "## Published ratios beside ours", "", published(found).rstrip()]
     files.write_bytes(folder / "compression.md", ("\n".join(parts) + "\n").encode())
+
+
+def conditions(subject: dict[str, Any]) -> str:
+    """What the trainings and the scores of a subject were limited to."""
+    told = [f"{subject['seeds']} seeds", f"{subject['threads']} thread(s) of {subject['machine']}"]
+    for key, words in LIMITS.items():
+        if subject[key]:
+            told.append(words.format(subject[key]))
+    return "; ".join(told) + "."
 
 
 def of_subject(subject: dict[str, Any]) -> list[str]:
@@ -39,7 +57,7 @@ def of_subject(subject: dict[str, Any]) -> list[str]:
     shapes = [(one["batch"], one["length"]) for one in base["latency"]]
     heads = ["method", subject["metric"], "lost", "same decision", "MB", "smaller", "speed"]
     heads += [f"{batch} x {length}, ms p50 / p95" for batch, length in shapes]
-    lines = [f"## {subject['task']} ({subject['kind']})", ""]
+    lines = [f"## {subject['task']} ({subject['kind']})", "", conditions(subject), ""]
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in rows:
         spread = f" ± {row['std']:.2f}" if row["std"] is not None else ""
@@ -70,3 +88,8 @@ def ours(found: list[dict[str, Any]], name: str) -> str:
                 flops = f", {row['flops_ratio']:.1f}x fewer FLOPs" if row.get("flops_ratio") else ""
                 told.append(f"{subject['task']}: {ratio:.1f}x smaller{flops}, {row['drop']:.2f} lost")
     return "; ".join(told) or "not run"
+
+
+if __name__ == "__main__":
+    *sources, target = map(Path, sys.argv[1:])
+    write(target, [subject for source in sources for subject in files.read_json(source)])
