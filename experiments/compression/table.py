@@ -19,6 +19,7 @@ PUBLISHED = """\
 | Pre-trained Distillation (1908.08962) | distilled > fine-tuned > distilled from random | {distilled} |
 """
 
+READING = "## Reading"  # what stands below this line of the page is written by hand, and kept
 LIMITS = {
     "steps": "trainings of at most {} steps",
     "most": "dev and test cut at their first {} examples",
@@ -27,8 +28,10 @@ LIMITS = {
 
 
 def write(folder: Path, found: list[dict[str, Any]]) -> None:
-    """Write compression.md and compression.json."""
+    """Write compression.md and compression.json; what is below the page's "Reading" stays."""
     folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "compression.md"
+    kept = page.read_text("utf-8").partition(READING)[2] if page.exists() else ""
     files.write_json(folder / "compression.json", found)
     parts = [
         "# Compression",
@@ -40,7 +43,9 @@ def write(folder: Path, found: list[dict[str, Any]]) -> None:
     for subject in found:
         parts += ["", *of_subject(subject)]
     parts += ["", "## Published ratios beside ours", "", published(found).rstrip()]
-    files.write_bytes(folder / "compression.md", ("\n".join(parts) + "\n").encode())
+    if kept:
+        parts += ["", READING + kept.rstrip()]
+    files.write_bytes(page, ("\n".join(parts) + "\n").encode())
 
 
 def conditions(subject: dict[str, Any]) -> str:
