@@ -17,7 +17,7 @@ from typing import Any
 
 from table import write
 
-from wellread import api, files
+from wellread import api, files, rng
 from wellread.bench.infer_options import InferOptions
 from wellread.compress import gate, pareto, units
 from wellread.compress.binarise import accounting
@@ -117,7 +117,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="most optimiser steps of a training")
     parser.add_argument("--max-length", type=int, help="longest input in tokens; default the model's")
-    parser.add_argument("--most", type=int, help="dev and test examples of a task; the first ones")
+    parser.add_argument("--most", type=int, help="dev and test examples of a task; a random sample")
     parser.add_argument("--rounds", type=int, default=30, help="counted pairs of short calls")
     parser.add_argument("--batches", nargs="+", type=int, default=(1, 32))
     parser.add_argument("--lengths", nargs="+", type=int, default=(32, 128, 512))
@@ -142,10 +142,14 @@ def speed(given: argparse.Namespace) -> InferOptions:
 
 
 def shortened(task: Task, most: int | None) -> Task:
-    """The task with the first examples only of dev and test."""
-    return replace(
-        task, splits={**task.splits, **{name: task.splits[name][:most] for name in ("dev", "test")}}
-    )
+    """The task with a random sample of dev and test, the same in every run."""
+    splits = dict(task.splits)
+    for name in ("dev", "test"):
+        total = len(splits[name])
+        if most and most < total:
+            places = sorted(rng.permute(range(most), total, 0, "compression-sample", name == "test"))
+            splits[name] = [splits[name][place] for place in places]
+    return replace(task, splits=splits)
 
 
 def of(shop: Counter, candidate: Candidate, given: argparse.Namespace) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ PUBLISHED = """\
 READING = "## Reading"  # what stands below this line of the page is written by hand, and kept
 LIMITS = {
     "steps": "trainings of at most {} steps",
-    "most": "dev and test cut at their first {} examples",
+    "most": "{} examples of dev and of test",
     "max_length": "inputs cut at {} tokens",
 }
 
