@@ -80,7 +80,7 @@ def published(found: list[dict[str, Any]]) -> str:
     return PUBLISHED.format(
         qbert=ours(found, "2-3bit+aware"),
         bibert=ours(found, "binary"),
-        distilled=ours(found, "distilled") + "; order: docs/methods/pretrained-distillation.md",
+        distilled=ours(found, "distilled") + "; order: distillation.md",
     )
 
 
