@@ -33,7 +33,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 sanitize: $(VENV)/.installed-test
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 WELLREAD_KERNEL_FLAGS="$(SANITIZE)" \
-	$(BIN)/python -m pytest tests/sparsity/test_sparsity_product.py tests/models/test_models_fused.py tests/models/test_models_attention.py tests/compress/binarise/test_binarise_product.py -p no:cacheprovider
+	$(BIN)/python -m pytest tests/sparsity/test_sparsity_product.py tests/models/test_models_fused.py tests/models/test_models_attention.py tests/models/test_models_dropout.py tests/compress/binarise/test_binarise_product.py -p no:cacheprovider
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
