@@ -1,4 +1,5 @@
-"""The comparison of pre-training methods: its arms are valid, budgets match, gains and worth are exact."""
+"""The comparison of pre-training methods: its arms are valid, budgets match, gains and worth are exact,
+and it goes on from kept results."""
 
 import math
 import sys
@@ -7,12 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from wellread import methods, recipe
+from wellread import files, methods, recipe
 from wellread.errors import RecipeError, UserError
 from wellread.sparsity.flops import training_flops
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "pretraining-methods"
-NAMES = ("arms", "budget", "ranking", "page")
+NAMES = ("arms", "budget", "ranking", "page", "runs", "kept")
 
 
 @pytest.fixture
@@ -158,3 +159,52 @@ def test_the_page_ranks_the_arms_and_tells_the_negatives(parts, declared, tmp_pa
     ElementTree.fromstring(before)
     parts["page"].write(rows(), scaled, [], declared, tmp_path)
     assert picture.read_bytes() == before
+
+
+def test_kept_results_stand_for_runs_until_weights_are_wanted(parts, declared, tmp_path, monkeypatch):
+    runs, kept = parts["runs"], parts["kept"]
+    base = recipe.load(FOLDER / "recipe.toml")
+    first, second = (runs.Study(base, declared, tmp_path / name, 50_000, 3, 10, 1) for name in "ab")
+    made = []
+
+    def write(path, value):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, value)
+
+    def trial(model, settings, prepared, folder, seed):
+        """Stands for a pre-training, which takes minutes."""
+        made.append(folder.name)
+        facts = {
+            "loss": 4.5,
+            "tokens": 50_000,
+            "flops": {"accounted": 7.0},
+            "start": {"path": "/x", "flops": None},
+        }
+        write(folder / "pretrain.json", facts)
+        (folder / "timing.jsonl").write_text('{"seconds": 1.0}\n{"seconds": 9.0}\n')
+        (folder / "model").mkdir(exist_ok=True)
+        return runs.read(folder)
+
+    monkeypatch.setattr(runs, "trial", trial)
+    for study in (first, second):
+        write(study.prepared / "tokens" / "train" / "store.json", {})
+    span = declared.arm("span")
+    done = runs.run(first, span, 50_000, 1e-3, 0)
+    write(done.folder / "terms-100-0.json", {"found": {"whole": 0.1}, "seconds": 2.0})
+    write(first.out / "runs" / "sop-1" / "failed.json", {"seed": 1, "what": "not finite"})
+    write(first.out / "calibration" / "span-1-3.json", {"flops": 2.0, "pairs": [[1.0, 2.0]]})
+    path = tmp_path / "kept.jsonl"
+    kept.save(first, path)
+    assert "/x" not in path.read_text() and str(tmp_path) not in path.read_text()
+
+    assert kept.restore(second, path) == 3 and kept.gather(second.out) == kept.gather(first.out)
+    again = runs.run(second, span, 50_000, 1e-3, 0)
+    assert (again.loss, again.seconds, again.flops) == (4.5, 9.0, 7.0) and len(made) == 1
+    assert not (again.folder / "model").exists()
+    assert runs.run(second, span, 50_000, 2e-3, 0).folder != again.folder and len(made) == 2
+    assert runs.run(second, span, 50_000, 1e-3, 0, weights=True).folder / "model" == again.folder / "model"
+    assert (again.folder / "model").exists() and len(made) == 3
+
+    kept.save(second, path)
+    assert len(kept.read(path)) == 4 and kept.restore(first, path) == 4  # the one of another rate came in
+    assert runs.run(first, span, 50_000, 2e-3, 0).loss == 4.5 and len(made) == 3

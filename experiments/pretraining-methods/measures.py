@@ -6,7 +6,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def measure(study: Study, folder: Path, part: str, labels: int, seed: int) -> tu
     Returns:
         What was found, and the seconds that it took.
     """
-    path = folder / f"{part}-{labels}-{seed}.json"
+    path = _path(folder, part, labels, seed)
     with alone(study, f"{folder.name}-{part}"):
         if not path.exists():
             began = time.perf_counter()
@@ -53,6 +53,15 @@ def measure(study: Study, folder: Path, part: str, labels: int, seed: int) -> tu
             files.write_json(path, {"found": found, "seconds": round(time.perf_counter() - began, 2)})
     kept = files.read_json(path)
     return kept["found"], kept["seconds"]
+
+
+def known(folder: Path, parts: Iterable[str], labels: int, seed: int) -> bool:
+    """Whether all of these parts have been measured."""
+    return all(_path(folder, part, labels, seed).exists() for part in parts)
+
+
+def _path(folder: Path, part: str, labels: int, seed: int) -> Path:
+    return folder / f"{part}-{labels}-{seed}.json"
 
 
 def recalled(study: Study, model: Path) -> dict[str, Any]:

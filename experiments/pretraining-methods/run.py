@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import arms as declared
+import kept
 import measures
 import page
 import runs
@@ -49,6 +50,8 @@ def main() -> None:
     for arm in chosen:  # wrong settings are refused before anything runs
         runs_checked(study, arm)
     runs.prepare(study, given.recipe, given.terms)
+    if given.kept:
+        say(f"{kept.restore(study, given.kept)} kept runs and calibrations in {given.kept}")
     if given.estimate:
         print(estimate(study, chosen, given))
         return
@@ -71,6 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--terms", default=MESH, help="list of terms: mesh, or a file")
     parser.add_argument("--rounds", type=int, default=3, help="of a calibration")
     parser.add_argument("--calibration-steps", type=int, default=80)
+    parser.add_argument("--kept", type=Path, help="file of earlier results, gone on from and added to")
     parser.add_argument("--estimate", action="store_true", help="calibrate, say how long it would take")
     return parser.parse_args()
 
@@ -101,6 +105,8 @@ def compare(study: Study, chosen: list[Arm], given: argparse.Namespace) -> None:
         for arm in chosen:
             for tokens in dict.fromkeys(plans.get(arm.name, {}).values()):
                 made = runs.run(study, arm, tokens, rates[arm.name], seed)
+                if made and not measures.known(made.folder, given.measures, given.labels, seed):
+                    made = runs.run(study, arm, tokens, rates[arm.name], seed, weights=True)
                 if made is None:
                     diverged.append(f"{arm.name}: {tokens:,} tokens, seed {seed}")
                     continue
@@ -108,12 +114,16 @@ def compare(study: Study, chosen: list[Arm], given: argparse.Namespace) -> None:
                 rows.append(row(study, arm, made, matches, seed, given))
                 rows[-1]["rate"] = rates[arm.name]
                 report(study, rows, scaled, diverged)
+                if given.kept:
+                    kept.save(study, given.kept)
         for scale in given.scales:
             tokens = round(study.tokens * scale / study.batch) * study.batch
             made = runs.run(study, study.arms.arm(PLAIN), tokens, rates[PLAIN], seed)
             if made:
                 scaled.append({"scale": scale, "seed": seed, "loss": made.loss})
         print(report(study, rows, scaled, diverged))
+        if given.kept:
+            kept.save(study, given.kept)
 
 
 def row(

@@ -75,12 +75,12 @@ def prepare(study: Study, path: Path, listed: str = MESH) -> None:
         files.write_bytes(study.out / "terms" / f"{half}.txt", ("\n".join(found) + "\n").encode())
 
 
-def sources(study: Study, arm: Arm, seed: int) -> dict[str, Trial]:
+def sources(study: Study, arm: Arm, seed: int, weights: bool = False) -> dict[str, Trial]:
     """What the arm starts from or is taught by, trained with this seed."""
     found = {}
     for name in sorted(arm.needs - {TERMS}):
         source = study.arms.sources[name]
-        made = run(study, source, source_tokens(study, source), None, seed)
+        made = run(study, source, source_tokens(study, source), None, seed, weights)
         if made is None:
             raise UserError("it diverged", where=f"sources.{name}", fix="lower its learning rate")
         found[name] = made
@@ -92,17 +92,36 @@ def source_tokens(study: Study, source: Arm) -> int:
     return max(1, round(study.tokens * source.share / study.batch)) * study.batch
 
 
-def run(study: Study, arm: Arm, tokens: int, rate: float | None, seed: int) -> Trial | None:
-    """One run, made unless it is there; None where it diverged."""
+def run(
+    study: Study, arm: Arm, tokens: int, rate: float | None, seed: int, weights: bool = False
+) -> Trial | None:
+    """One run, made unless it is there; None where it diverged.
+
+    Args:
+        study: what is compared.
+        arm: what differs.
+        tokens: to read.
+        rate: learning rate; None leaves the recipe's or the arm's.
+        seed: of weights, masks and order.
+        weights: whether its weights are wanted; kept results (kept.py) have none, and it is then made again.
+    """
     folder = study.out / "runs" / f"{arm.name}-{key(study, arm, tokens, rate, seed)}"
-    return trained(study, arm, tokens, rate, seed, folder)
+    return trained(study, arm, tokens, rate, seed, folder, weights)
 
 
-def trained(study: Study, arm: Arm, tokens: int, rate: float | None, seed: int, folder: Path) -> Trial | None:
+def trained(
+    study: Study,
+    arm: Arm,
+    tokens: int,
+    rate: float | None,
+    seed: int,
+    folder: Path,
+    weights: bool = False,
+) -> Trial | None:
     """The same, into a folder that is given."""
-    if (folder / "pretrain.json").exists():
+    if (folder / "pretrain.json").exists() and ((folder / "model").is_dir() or not weights):
         return read(folder)
-    places = {name: made.folder / "model" for name, made in sources(study, arm, seed).items()}
+    places = {name: made.folder / "model" for name, made in sources(study, arm, seed, weights=True).items()}
     places[TERMS] = study.out / "terms" / "masked.txt"
     model, pretrain = declared.settings(study.recipe, arm, tokens, rate, places)
     with alone(study, folder.name):
