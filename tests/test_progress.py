@@ -31,6 +31,16 @@ def test_what_a_resumed_job_had_done_is_no_speed(monkeypatch: pytest.MonkeyPatch
     assert progress.line(2.0) == "rivals   90%  9/10 units  0.5 units/s  ETA 0:02"
 
 
+def test_work_under_way_counts_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    progress = Progress("finetune", 4, "runs", done=1)
+    progress.partly(0.5)
+    assert progress.line(10.0) == "finetune   38%  1.5/4 runs  0:20 each  ETA 0:50"
+    progress.partly(0.0)
+    progress.advance()
+    assert progress.line(20.0) == "finetune   50%  2/4 runs  0:20 each  ETA 0:40"
+
+
 def test_plain_streams_get_a_last_line(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("role", 2, "runs") as progress:
         progress.advance(2, note="dev 0.8")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from wellread.errors import DataError, UserError
-from wellread.workers import share, side_by_side
+from wellread.workers import share, side_by_side, tick
 
 # Without an ``if __name__ == "__main__"``, as users write scripts.
 SCRIPT = """
@@ -63,6 +63,26 @@ def test_two_workers_do_every_call_once_with_their_threads(tmp_path):
     assert len(found) == 5
     assert str(os.getpid()) not in {process for process, _ in found}
     assert {threads for _, threads in found} == {"1"}
+
+
+def half(folder, number):
+    tick(0.5)
+    _until((folder / "seen").exists, 60)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_calls_under_way_say_how_far_they_are(workers, tmp_path):
+    told = []
+
+    def watch(done):
+        told.append(done)
+        if done == 0.5 * workers:  # all that run at once have said it
+            (tmp_path / "seen").touch()
+
+    calls = [(tmp_path, number) for number in range(workers)]
+    assert len(list(side_by_side(half, calls, workers=workers, threads=1, watch=watch))) == workers
+    tick(0.9)  # outside of a call: nobody is told
+    assert max(told) == 0.5 * workers
 
 
 def test_errors_for_the_user_keep_their_parts(tmp_path):

@@ -39,6 +39,7 @@ class Progress:
         self.label, self.total, self.unit, self.quiet = label, total, unit, quiet
         self.done = self._done_before = done
         self.note = ""
+        self._under_way = 0.0
         self._began = self._shown = time.monotonic()
         self._live = sys.stderr.isatty()
 
@@ -47,6 +48,14 @@ class Progress:
         self.done += units
         if note is not None:
             self.note = note
+        self._show()
+
+    def partly(self, units: float) -> None:
+        """So much of the units after those that are counted is done as well."""
+        self._under_way = units
+        self._show()
+
+    def _show(self) -> None:
         now = time.monotonic()
         if now - self._shown >= (LIVE_EVERY_SECONDS if self._live else PLAIN_EVERY_SECONDS):
             self._shown = now
@@ -55,14 +64,15 @@ class Progress:
     def line(self, now: float) -> str:
         """The line as it stands."""
         elapsed = max(now - self._began, 1e-9)
-        speed = (self.done - self._done_before) / elapsed
+        done = self.done + self._under_way
+        speed = (done - self._done_before) / elapsed
         parts = [self.label]
         if self.total:
-            parts.append(f"{100 * self.done / self.total:3.0f}%")
-        parts.append(f"{_short(self.done)}{'/' + _short(self.total) if self.total else ''} {self.unit}")
+            parts.append(f"{100 * done / self.total:3.0f}%")
+        parts.append(f"{_short(done)}{'/' + _short(self.total) if self.total else ''} {self.unit}")
         parts.append(self._pace(speed))
         if self.total and speed > 0:
-            parts.append(f"ETA {_clock((self.total - self.done) / speed)}")
+            parts.append(f"ETA {_clock((self.total - done) / speed)}")
         if self.note:
             parts.append(self.note)
         return "  ".join(parts)

@@ -10,16 +10,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from wellread.errors import UserError
 
 POLL_SECONDS = 0.2
+_place: tuple[Path, int] | None = None  # where the call of side_by_side that runs here says how far it is
 
 
 def cores() -> int:
@@ -33,8 +38,21 @@ def share(threads: int, calls: int) -> tuple[int, int]:
     return workers, max(1, threads // workers)
 
 
+def tick(fraction: float) -> None:
+    """Say how much of the present call of :func:`side_by_side` is done, 0 to 1; outside one, nothing."""
+    if _place is not None:
+        path, number = _place
+        with contextlib.suppress(FileNotFoundError):  # another call has failed, and nobody listens any more
+            _board(path)[number] = fraction
+
+
 def side_by_side(
-    function: Callable[..., None], calls: Sequence[tuple[Any, ...]], *, workers: int, threads: int
+    function: Callable[..., None],
+    calls: Sequence[tuple[Any, ...]],
+    *,
+    workers: int,
+    threads: int,
+    watch: Callable[[float], None] | None = None,
 ) -> Iterator[None]:
     """Call ``function`` with each tuple of arguments; yields once for every call that is done.
 
@@ -43,15 +61,29 @@ def side_by_side(
         calls: positional arguments, in the order in which they are begun.
         workers: processes.
         threads: of torch in each of them.
+        watch: called now and then, from a thread, with how many calls' worth of work the calls under way have
+            done, as they say by :func:`tick`.
 
     Raises:
         UserError: one of the processes was ended from outside; or whatever ``function`` raises.
     """
-    if workers == 1:
-        for arguments in calls:
-            function(*arguments)
-            yield
-        return
+    with _watched(len(calls), watch) as board:
+        if workers == 1:
+            for number, arguments in enumerate(calls):
+                with _called(board, number):
+                    function(*arguments)
+                yield
+        else:
+            yield from _in_pool(function, calls, workers, threads, board)
+
+
+def _in_pool(
+    function: Callable[..., None],
+    calls: Sequence[tuple[Any, ...]],
+    workers: int,
+    threads: int,
+    board: Path | None,
+) -> Iterator[None]:
     from joblib import Parallel, delayed
 
     pool = Parallel(
@@ -59,7 +91,8 @@ def side_by_side(
     )
     try:
         work = delayed(_call)
-        yield from pool(work(os.getpid(), threads, function, arguments) for arguments in calls)
+        here = os.getpid()
+        yield from pool(work(here, threads, function, one, board, number) for number, one in enumerate(calls))
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process was ended from outside; the system does so when memory runs out",
@@ -67,12 +100,61 @@ def side_by_side(
         ) from error
 
 
-def _call(parent: int, threads: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _call(
+    parent: int,
+    threads: int,
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    board: Path | None,
+    number: int,
+) -> None:
     import torch
 
     _tie(parent)
     torch.set_num_threads(threads)
-    function(*arguments)
+    with _called(board, number):
+        function(*arguments)
+
+
+@contextlib.contextmanager
+def _called(board: Path | None, number: int) -> Iterator[None]:
+    """Let :func:`tick` write into this call's place; a call that is done is counted by who waits for it."""
+    global _place
+    before, _place = _place, (board, number) if board else None
+    try:
+        yield
+    finally:
+        tick(0.0)
+        _place = before
+
+
+@contextlib.contextmanager
+def _watched(calls: int, watch: Callable[[float], None] | None) -> Iterator[Path | None]:
+    """A file with a number for each call, and a thread that tells ``watch`` their sum; None without one."""
+    if watch is None or not calls:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path, over = Path(folder) / "ticks", threading.Event()
+        path.write_bytes(bytes(8 * calls))
+        thread = threading.Thread(target=_watch, args=(path, over, watch), daemon=True)
+        thread.start()
+        try:
+            yield path
+        finally:
+            over.set()
+            thread.join()
+            _board.cache_clear()
+
+
+def _watch(path: Path, over: threading.Event, watch: Callable[[float], None]) -> None:
+    while not over.wait(POLL_SECONDS):
+        watch(float(_board(path).sum()))
+
+
+@lru_cache(maxsize=4)
+def _board(path: Path) -> np.ndarray:
+    return np.memmap(path, dtype=np.float64, mode="r+")
 
 
 @cache

@@ -159,7 +159,7 @@ def _run_units(grid: Grid, left: list[tuple[Budget, int]], threads: int, metric:
     label, total = f"finetune {grid.task_name}/{grid.model_name}", len(grid.units)
     calls = [(grid, *unit) for unit in left]
     with Progress(label, total, "runs", done=total - len(left), quiet=quiet) as progress:
-        for _ in side_by_side(_run_unit, calls, workers=workers, threads=each):
+        for _ in side_by_side(_run_unit, calls, workers=workers, threads=each, watch=progress.partly):
             progress.advance(note=_so_far(grid, metric))
     if not quiet:
         _say_what_was_cut(grid)

@@ -34,6 +34,7 @@ from wellread.models import build, packed
 from wellread.schedules import learning_rate
 from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.task import Example
+from wellread.workers import tick
 
 # (model, train, (B,) sequences of a batch, objective, a seed of this step) -> mean loss, to differentiate.
 Loss = Callable[[Any, Split, np.ndarray, Objective, int], Tensor]
@@ -248,6 +249,7 @@ def _train(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         result.steps = step + 1
+        tick(result.steps / steps)
         if ways.after:
             ways.after(model, step + 1)
         if average:

@@ -178,7 +178,7 @@ def _students(job: Job, lesson: Lesson, tokenizer: Any, inputs: str, quiet: bool
     calls = [(job, lesson, tokenizer, seed, inputs) for seed in left]
     done = len(seeds) - len(left)
     with Progress("distil", len(seeds), "students", done=done, quiet=quiet) as progress:
-        for _ in side_by_side(_run_unit, calls, workers=workers, threads=each):
+        for _ in side_by_side(_run_unit, calls, workers=workers, threads=each, watch=progress.partly):
             progress.advance(note=_so_far(job, lesson.gold.task.metric))
 
 
