@@ -6,7 +6,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,9 @@ def measure(study: Study, folder: Path, part: str, labels: int, seed: int) -> tu
     return kept["found"], kept["seconds"]
 
 
-def known(folder: Path, parts: Iterable[str], labels: int, seed: int) -> bool:
-    """Whether all of these parts have been measured."""
-    return all(_path(folder, part, labels, seed).exists() for part in parts)
+def known(folder: Path, part: str, labels: int, seed: int) -> bool:
+    """Whether this has been measured."""
+    return _path(folder, part, labels, seed).exists()
 
 
 def _path(folder: Path, part: str, labels: int, seed: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ Gains are differences to the plain arm with the same seed, positive is better, w
 seeds (Student's t). `worth` is the budget, in multiples of the one that was given, with which the plain arm
 reaches the arm's loss. The verdict is on the validation loss. What an arm starts from is paid for out of its
 budget."""
+ABOUT = """\
+Written by `experiments/pretraining-methods/run.py --known`; its README says how the arms are compared and
+what is measured. Single runs, pilots too, stand beside the plots in runs.jsonl."""
+HAND = "## Reading"  # what stands below this line of the page is written by hand, and kept
 Gains = dict[str, dict[str, Gain]]
 
 
@@ -61,6 +66,28 @@ def write(
     text = "\n\n".join(part for part in parts if part) + "\n"
     (out / "results.md").write_text(text, "utf-8")
     return text
+
+
+def publish(text: str, out: Path, results: Path, name: str) -> None:
+    """Write ``NAME.md`` and the plots in ``NAME/``; what is below the page's "Reading" stays.
+
+    Args:
+        text: that :func:`write` returned.
+        out: where it wrote the plots.
+        results: folder of the page.
+        name: of the recipe.
+    """
+    path, plots = results / f"{name}.md", results / name
+    plots.mkdir(parents=True, exist_ok=True)
+    for plot in out.glob("gain-*.svg"):
+        shutil.copy(plot, plots / plot.name)
+    hand = path.read_text("utf-8").partition(HAND)[2] if path.exists() else "\n"
+    parts = [
+        "# Methods of pre-training at equal cost",
+        ABOUT,
+        text.replace("](gain-", f"]({name}/gain-").strip(),
+    ]
+    path.write_text("\n\n".join(parts) + f"\n\n{HAND}{hand}", "utf-8")
 
 
 def _plain(plain: Sequence[Mapping[str, Any]], curve: Sequence[tuple[float, float]]) -> str:

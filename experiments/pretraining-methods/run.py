@@ -9,6 +9,7 @@ with the best of them and the seeds 0, 1, ...; then all models are measured.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ import page
 import runs
 import torch
 from arms import PLAIN, Arm
-from runs import Study
+from runs import NotRunError, Study
 
 from wellread import files, recipe
 from wellread.errors import UserError
@@ -30,6 +31,7 @@ from wellread.progress import say
 from wellread.settings import MESH
 
 HERE = Path(__file__).parent
+KEPT = "runs.jsonl"  # in the folder of results, beside the plots
 
 
 def main() -> None:
@@ -43,15 +45,16 @@ def main() -> None:
     tokens = max(1, round(tokens / step)) * step  # what it really reads, on which the others' budgets stand
     study = Study(
         *(base, declared.load(given.arms_file), given.out, tokens),
-        *(given.rates, given.calibration_steps, given.rounds),
+        *(given.rates, given.calibration_steps, given.rounds, given.known),
     )
     names = list(dict.fromkeys([PLAIN, *(given.arms or study.arms.arms)]))
     chosen = [study.arms.arm(name) for name in names]
     for arm in chosen:  # wrong settings are refused before anything runs
         runs_checked(study, arm)
     runs.prepare(study, given.recipe, given.terms)
-    if given.kept:
-        say(f"{kept.restore(study, given.kept)} kept runs and calibrations in {given.kept}")
+    if given.results:
+        path = given.results / base.name / KEPT
+        say(f"{kept.restore(study, path)} runs and calibrations in {path}")
     if given.estimate:
         print(estimate(study, chosen, given))
         return
@@ -74,7 +77,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--terms", default=MESH, help="list of terms: mesh, or a file")
     parser.add_argument("--rounds", type=int, default=3, help="of a calibration")
     parser.add_argument("--calibration-steps", type=int, default=80)
-    parser.add_argument("--kept", type=Path, help="file of earlier results, gone on from and added to")
+    parser.add_argument("--results", type=Path, help="folder of results to go on from and to add to")
+    parser.add_argument("--known", action="store_true", help="run nothing; write the page of what there is")
     parser.add_argument("--estimate", action="store_true", help="calibrate, say how long it would take")
     return parser.parse_args()
 
@@ -88,46 +92,59 @@ def runs_checked(study: Study, arm: Arm) -> None:
 
 
 def compare(study: Study, chosen: list[Arm], given: argparse.Namespace) -> None:
-    """All pilots, runs and measurements; the tables are written anew after each round of seeds."""
-    plans: dict[str, dict[str, int]] = {}
-    rates: dict[str, float] = {}
-    diverged: list[str] = []
-    for arm in chosen:
-        plan = runs.budgets(study, arm)
-        rate = runs.tuned(study, arm, plan["flops"])
-        if rate is None:
-            diverged.append(f"{arm.name}: all pilots")
-            continue
-        plans[arm.name], rates[arm.name] = {match: plan[match] for match in given.match}, rate
+    """All pilots, runs and measurements; the tables are written anew after each run."""
+    plans, rates, diverged = planned(study, chosen, given)
     rows: list[dict[str, Any]] = []
     scaled: list[dict[str, Any]] = []
     for seed in range(given.seeds):
         for arm in chosen:
             for tokens in dict.fromkeys(plans.get(arm.name, {}).values()):
-                made = runs.run(study, arm, tokens, rates[arm.name], seed)
-                if made and not measures.known(made.folder, given.measures, given.labels, seed):
-                    made = runs.run(study, arm, tokens, rates[arm.name], seed, weights=True)
-                if made is None:
-                    diverged.append(f"{arm.name}: {tokens:,} tokens, seed {seed}")
-                    continue
-                matches = [match for match, count in plans[arm.name].items() if count == tokens]
-                rows.append(row(study, arm, made, matches, seed, given))
-                rows[-1]["rate"] = rates[arm.name]
-                report(study, rows, scaled, diverged)
-                if given.kept:
-                    kept.save(study, given.kept)
+                with contextlib.suppress(NotRunError):
+                    made = runs.run(study, arm, tokens, rates[arm.name], seed)
+                    if made and not study.known and unmeasured(made, given, seed):
+                        runs.run(study, arm, tokens, rates[arm.name], seed, weights=True)
+                    if made is None:
+                        diverged.append(f"{arm.name}: {tokens:,} tokens, seed {seed}")
+                        continue
+                    matches = [match for match, count in plans[arm.name].items() if count == tokens]
+                    rows.append(row(study, arm, made, rates[arm.name], matches, seed, given))
+                    if not study.known:
+                        report(study, rows, scaled, diverged, given.results)
         for scale in given.scales:
             tokens = round(study.tokens * scale / study.batch) * study.batch
-            made = runs.run(study, study.arms.arm(PLAIN), tokens, rates[PLAIN], seed)
-            if made:
-                scaled.append({"scale": scale, "seed": seed, "loss": made.loss})
-        print(report(study, rows, scaled, diverged))
-        if given.kept:
-            kept.save(study, given.kept)
+            with contextlib.suppress(NotRunError):
+                made = runs.run(study, study.arms.arm(PLAIN), tokens, rates[PLAIN], seed)
+                if made:
+                    scaled.append({"scale": scale, "seed": seed, "loss": made.loss})
+    print(report(study, rows, scaled, diverged, given.results))
+
+
+def planned(
+    study: Study, chosen: list[Arm], given: argparse.Namespace
+) -> tuple[dict[str, dict[str, int]], dict[str, float], list[str]]:
+    """Tokens by what is equal and the best rate, by arm; and what diverged in its pilots."""
+    plans: dict[str, dict[str, int]] = {}
+    rates: dict[str, float] = {}
+    diverged: list[str] = []
+    for arm in chosen:
+        with contextlib.suppress(NotRunError):
+            plan = runs.budgets(study, arm)
+            rate = runs.tuned(study, arm, plan["flops"])
+            if rate is None:
+                diverged.append(f"{arm.name}: all pilots")
+                continue
+            plans[arm.name], rates[arm.name] = {match: plan[match] for match in given.match}, rate
+    return plans, rates, diverged
 
 
 def row(
-    study: Study, arm: Arm, made: Trial, matches: list[str], seed: int, given: argparse.Namespace
+    study: Study,
+    arm: Arm,
+    made: Trial,
+    rate: float,
+    matches: list[str],
+    seed: int,
+    given: argparse.Namespace,
 ) -> dict[str, Any]:
     """A line of results.jsonl."""
     before = runs.sources(study, arm, seed).values()
@@ -136,6 +153,7 @@ def row(
         "page": arm.page,
         "match": matches,
         "seed": seed,
+        "rate": rate,
         "tokens": made.tokens,
         "flops": made.flops * (1 + arm.uncounted),
         "source_flops": sum(one.flops for one in before),
@@ -144,27 +162,38 @@ def row(
         "loss": made.loss,
         "labels": given.labels,
     }
+    missing = unmeasured(made, given, seed) if study.known else []
     for part in given.measures:
+        if part in missing:
+            continue
         scores, _ = measures.measure(study, made.folder, part, given.labels, seed)
         found[part] = scores["whole"] if part == "terms" else scores
         found |= {"term_tokens": scores["tokens"], "term_count": scores["count"]} if part == "terms" else {}
     return found
 
 
+def unmeasured(made: Trial, given: argparse.Namespace, seed: int) -> list[str]:
+    """The measures that are asked for and missing; a kept run has no weights to take them from."""
+    return [part for part in given.measures if not measures.known(made.folder, part, given.labels, seed)]
+
+
 def report(
-    study: Study, rows: list[dict[str, Any]], scaled: list[dict[str, Any]], diverged: list[str]
+    study: Study,
+    rows: list[dict[str, Any]],
+    scaled: list[dict[str, Any]],
+    diverged: list[str],
+    results: Path | None,
 ) -> str:
-    """Write results.jsonl, results.md and the plots."""
+    """Write results.jsonl, results.md and the plots; with ``results`` for the project's documents as well."""
     with runs.alone(study, "report"):
-        return _report(study, rows, scaled, diverged)
-
-
-def _report(
-    study: Study, rows: list[dict[str, Any]], scaled: list[dict[str, Any]], diverged: list[str]
-) -> str:
-    lines = "".join(json.dumps(one) + "\n" for one in [*rows, *scaled])
-    files.write_bytes(study.out / "results.jsonl", lines.encode())
-    return page.write(rows, scaled, diverged, study.arms, study.out)
+        lines = "".join(json.dumps(one) + "\n" for one in [*rows, *scaled])
+        files.write_bytes(study.out / "results.jsonl", lines.encode())
+        text = page.write(rows, scaled, diverged, study.arms, study.out)
+    if results:
+        kept.save(study, results / study.recipe.name / KEPT)
+    if results and study.known:
+        page.publish(text, study.out, results, study.recipe.name)
+    return text
 
 
 def estimate(study: Study, chosen: list[Arm], given: argparse.Namespace) -> str:

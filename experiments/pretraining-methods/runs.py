@@ -29,6 +29,10 @@ TUNING_SEED = 100  # of calibrations and pilots; the comparison uses 0, 1, 2, ..
 TERMS = "terms"  # what "@terms" stands for
 
 
+class NotRunError(Exception):
+    """What is asked for has not been run, and is not to be."""
+
+
 @dataclass(frozen=True)
 class Study:
     """What everything here shares.
@@ -40,6 +44,7 @@ class Study:
         tokens: that the plain arm reads.
         rates: how many rates a pilot tries.
         steps, rounds: of a calibration.
+        known: whether nothing is to be run; what has not been raises :class:`NotRunError`.
     """
 
     recipe: Recipe
@@ -49,6 +54,7 @@ class Study:
     rates: int
     steps: int
     rounds: int
+    known: bool = False
 
     @property
     def prepared(self) -> Path:
@@ -121,6 +127,10 @@ def trained(
     """The same, into a folder that is given."""
     if (folder / "pretrain.json").exists() and ((folder / "model").is_dir() or not weights):
         return read(folder)
+    if (folder / "failed.json").exists():
+        return None
+    if study.known:
+        raise NotRunError(folder.name)
     places = {name: made.folder / "model" for name, made in sources(study, arm, seed, weights=True).items()}
     places[TERMS] = study.out / "terms" / "masked.txt"
     model, pretrain = declared.settings(study.recipe, arm, tokens, rate, places)
@@ -169,6 +179,8 @@ def calibrated(study: Study, arm: Arm) -> dict[str, Any]:
     path = study.out / "calibration" / f"{name}.json"
     if path.exists():
         return files.read_json(path)
+    if study.known:
+        raise NotRunError(name)
     with alone(study, path.name):
         return files.read_json(path) if path.exists() else _calibrate(study, arm, path)
 
