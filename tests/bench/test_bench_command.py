@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from wellread.bench import data, table
+from wellread.bench import data, layers, table
 from wellread.bench.measure import KEYS, record
 from wellread.errors import DataError
 
@@ -24,6 +24,20 @@ def test_json_on_stdout_and_in_a_file(command, tmp_path):
     assert code == 0 and "16->16" in again and "block16" in again
     code, marked, _ = command("bench", "table", out, "--markdown")
     assert marked == table.to_markdown(records) + "\n"
+
+
+def test_what_is_interrupted_leaves_the_parts_that_were_done(command, tmp_path, monkeypatch):
+    out, measured = tmp_path / "bench.json", layers.bench
+
+    def second_is_interrupted(options, threads, advance):
+        if threads == 2:
+            raise KeyboardInterrupt
+        return measured(options, threads, advance)
+
+    monkeypatch.setattr(layers, "bench", second_is_interrupted)
+    code, printed, _ = command(*TINY, "--only", "layers", "--threads", "1,2", "--json", "--out", out)
+    assert code and not printed
+    assert {one["threads"] for one in json.loads(out.read_text()) if one["part"] == "layers"} == {1}
 
 
 @pytest.mark.parametrize(

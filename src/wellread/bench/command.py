@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from wellread.progress import say
 
 LINEARS = "384x384,384x1536,1536x384,768x768"
 Threads = Annotated[str | None, typer.Option(help="Threads, each in turn; default 1,2.")]
-Out = Annotated[Path | None, typer.Option(help="JSON file to write as well.")]
+Out = Annotated[Path | None, typer.Option(help="JSON file to write as well, part by part.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
@@ -75,7 +76,7 @@ def train(
         say("the Trainer is left out; to measure against it: pip install 'wellread[bench]'")
     from wellread.bench.run import run
 
-    _give(run(chosen), out, as_json, markdown)
+    _show(run(chosen, _keeper(out)), as_json, markdown)
 
 
 @bench.command("infer")
@@ -120,7 +121,7 @@ def infer(
     )
     from wellread.bench.infer import run
 
-    _give(run(chosen), out, as_json, markdown)
+    _show(run(chosen, _keeper(out)), as_json, markdown)
 
 
 @bench.command("table")
@@ -140,12 +141,11 @@ def _check(out: Path | None) -> None:
         raise UserError("no file can be written here", where=str(out), fix="give a file in a folder that is")
 
 
-def _give(records: list[dict[str, object]], out: Path | None, as_json: bool, markdown: bool) -> None:
+def _keeper(out: Path | None) -> Callable[[list[dict[str, object]]], None]:
+    """Writes records to the file, if there is to be one; each time all of them."""
     from wellread.files import write_json
 
-    if out is not None:
-        write_json(out, records)
-    _show(records, as_json, markdown)
+    return lambda records: write_json(out, records) if out is not None else None
 
 
 def _show(records: list[dict[str, object]], as_json: bool, markdown: bool) -> None:

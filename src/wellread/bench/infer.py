@@ -59,8 +59,12 @@ class Work:
     note: str
 
 
-def run(options: InferOptions) -> list[Record]:
+def run(options: InferOptions, keep: Callable[[list[Record]], None] = lambda _: None) -> list[Record]:
     """Measure what the options ask for.
+
+    Args:
+        options: what to measure.
+        keep: called after each part with all records so far, for whoever interrupts the rest.
 
     Returns:
         Records with the keys of :data:`wellread.bench.measure.KEYS`, those of the machine first.
@@ -81,10 +85,10 @@ def run(options: InferOptions) -> list[Record]:
         for threads in options.threads:
             with torch_threads(threads), tokenizer_threads(threads):
                 machines[threads] = machine.look()
-                if "latency" in options.parts:
-                    found += _watched("latency", options, work, folders, threads)
-                if "file" in options.parts:
-                    found += _watched("file", options, work, folders, threads)
+                for part in ("latency", "file"):
+                    if part in options.parts:
+                        found += _watched(part, options, work, folders, threads)
+                        keep(machine.records(machines) + found)
     return machine.records(machines) + found
 
 

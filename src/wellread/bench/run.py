@@ -17,8 +17,12 @@ from wellread.errors import UserError
 from wellread.progress import Progress
 
 
-def run(options: Options) -> list[Record]:
+def run(options: Options, keep: Callable[[list[Record]], None] = lambda _: None) -> list[Record]:
     """Measure what the options ask for.
+
+    Args:
+        options: what to measure.
+        keep: called after each part with all records so far, for whoever interrupts the rest.
 
     Returns:
         Records with the keys of :data:`wellread.bench.measure.KEYS`, those of the machine first.
@@ -31,6 +35,11 @@ def run(options: Options) -> list[Record]:
         raise UserError(what, fix="hide it: set the environment variable CUDA_VISIBLE_DEVICES to nothing")
     machines: dict[int, Machine] = {}
     found: list[Record] = []
+
+    def measured(label: str, calls: int, threads: int, bench: Bench) -> None:
+        found.extend(_watched(label, calls, threads, bench, options.quiet))
+        keep(machine.records(machines) + machine.with_shares(found, machines))
+
     with tempfile.TemporaryDirectory(prefix="wellread-bench-") as scratch, _threads_kept():
         parts = _parts(options, Path(scratch))
         for threads in options.threads:
@@ -38,13 +47,15 @@ def run(options: Options) -> list[Record]:
             machines[threads] = machine.look()
             for name, calls, bench in parts:
                 if name != "memory":
-                    found += _watched(f"{name}, {threads} thread(s)", calls, threads, bench, options.quiet)
+                    measured(f"{name}, {threads} thread(s)", calls, threads, bench)
             torch.set_num_threads(threads)
             machines[threads] = machine.look(machines[threads])
         for name, calls, bench in parts:
             if name == "memory":
-                found += _watched(name, calls, options.threads[0], bench, options.quiet)
-    return machine.records(machines) + machine.with_shares(found, machines)
+                measured(name, calls, options.threads[0], bench)
+    records = machine.records(machines) + machine.with_shares(found, machines)  # the last look counts as well
+    keep(records)
+    return records
 
 
 Bench = Callable[[int, Callable[[], None]], list[Record]]
