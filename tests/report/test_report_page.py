@@ -160,6 +160,15 @@ def test_moving_sparsity_is_named(run, tmp_path):
     assert "moving (RigL)" in page.render(gather(tmp_path / "run"))
 
 
+def test_zeros_are_those_that_there_were_not_those_asked_for(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    assert "asked for" not in page.render(gather(run))
+    for path in (tmp_path / "run" / "stages" / "pretrain").glob("*/sparsity.json"):
+        files.write_json(path, files.read_json(path) | {"level": 0.6944})
+    shown = page.render(gather(tmp_path / "run"))
+    assert "69.4% (75% asked for)" in shown and "with 69.4% of its attention" in shown
+
+
 def test_without_tasks(tmp_path):
     shown = page.render(gather(fake_run.make(tmp_path / "run", tasks=())))
     assert_whole(shown)

@@ -45,6 +45,11 @@ class Variant:
         """Whether any weight was fixed at zero."""
         return bool(self.facts.get("sparsity"))
 
+    @property
+    def zeros(self) -> float:
+        """Share of the layers' weights that was held at zero; with blocks seldom just what was asked for."""
+        return float(self.sparsity.get("level", self.facts.get("sparsity", 0.0)))
+
 
 @dataclass(frozen=True)
 class TaskFacts:

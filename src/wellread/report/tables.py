@@ -22,9 +22,7 @@ def tiles(facts: RunFacts) -> list[tuple[str, str]]:
         found.append((numbers.short(main.facts.get("parameters", 0)), "parameters"))
         found.append((numbers.short(main.facts.get("tokens", 0)), "tokens read"))
         if main.sparse:
-            found.append(
-                (numbers.percent(main.facts["sparsity"], 0), "of block weights at zero in pre-training")
-            )
+            found.append((words.share(main.zeros), "of the layers' weights at zero in pre-training"))
         ratio = words.flops_ratio(main)
         if ratio and ratio > 1.005:
             found.append((f"{ratio:.2f}×", "fewer accounted FLOPs than dense (not a time)"))
@@ -86,7 +84,9 @@ def _sparsity_words(variant: Variant) -> str:
     pattern = variant.facts.get("pattern", "")
     method = variant.facts.get("dynamic", {}).get("method")
     moving = f", moving ({words.DYNAMIC[method]})" if method else ""
-    return f"{numbers.percent(variant.facts['sparsity'])}, {words.PATTERNS.get(pattern, pattern)}{moving}"
+    asked = variant.facts["sparsity"]
+    instead = f" ({words.share(asked)} asked for)" if words.share(asked) != words.share(variant.zeros) else ""
+    return f"{words.share(variant.zeros)}{instead}, {words.PATTERNS.get(pattern, pattern)}{moving}"
 
 
 def _objective(variant: Variant) -> str:

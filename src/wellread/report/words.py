@@ -59,9 +59,16 @@ def describe(variant: Variant) -> str:
     text = f"a {LAYOUTS.get(variant.model.layout, variant.model.layout)}-layout {kind} of {size} parameters"
     if variant.sparse:
         pattern = PATTERNS.get(facts.get("pattern", ""), facts.get("pattern", ""))
-        share = numbers.percent(facts["sparsity"], 0 if facts["sparsity"] * 100 % 1 == 0 else 1)
-        text += f" with {share} of its attention and feed-forward weights held at zero meanwhile ({pattern})"
+        text += (
+            f" with {share(variant.zeros)} of its attention and feed-forward weights held at zero meanwhile"
+        )
+        text += f" ({pattern})"
     return text
+
+
+def share(zeros: float) -> str:
+    """0.75 as 75%, 0.8449 as 84.5%."""
+    return numbers.percent(zeros, 0 if round(1000 * zeros) % 10 == 0 else 1)
 
 
 def _reading(facts: RunFacts, main: Variant) -> str:
