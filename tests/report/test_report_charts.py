@@ -71,6 +71,13 @@ def test_confusion_shades_by_row_and_writes_counts():
     assert ">75%<" in picture and ">30<" in picture and "a, taken for b: 10 of 40" in picture
 
 
+def test_log_ticks_are_powers_of_ten_or_where_those_are_few_their_doubles_and_fivefolds_too():
+    assert charts.log_ticks(0.5, 2000) == [1, 10, 100, 1000]
+    assert charts.log_ticks(0.191, 5.66) == [0.2, 0.5, 1, 2, 5]
+    assert charts.log_ticks(1, 1) == [1]
+    assert charts.log_ticks(3, 4) == []
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 30])
 def test_confusion_of_any_size_with_hostile_names(count):
     names = [f"<b>{'very long name ' * 3}{place}" for place in range(count)]

@@ -44,3 +44,11 @@ def test_sizes_counts_and_lists():
     )
     assert numbers.listing(["a"]) == "a" and numbers.listing(["a", "b", "c"]) == "a, b and c"
     assert numbers.listing([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0004, "under 0.01 s"), (0.1907, "0.19 s"), (7.91, "7.9 s"), (9.97, "10.0 s"), (461.8, "7 min 42 s")],
+)
+def test_seconds(value, shown):
+    assert numbers.seconds(value) == shown

@@ -250,6 +250,18 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten within [low, high], both above 0; with their doubles and fivefolds where they are few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for factors in ((1,), (1, 2, 5)):
+        marks = (float(f"{factor}e{power}") for power in powers for factor in factors)
+        found = [mark for mark in marks if low <= mark <= high]
+        if len(found) >= 3:
+            break
+    return found
+
+
 def thin(points: Sequence[Point], most: int = 200) -> list[Point]:
     """At most about ``most`` points: means over runs of neighbours."""
     width = -(-len(points) // most)

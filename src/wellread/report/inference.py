@@ -61,7 +61,7 @@ def cells(facts: RunFacts, score: Score) -> list[str]:
     known = cost(facts, score)
     return [
         "–" if known.seconds is None else numbers.duration(known.seconds),
-        "–" if known.per_1000 is None else f"{known.per_1000:.3g} s",
+        "–" if known.per_1000 is None else numbers.seconds(known.per_1000),
         "–" if known.peak_bytes is None else numbers.size(known.peak_bytes),
         "–" if known.size_bytes is None else numbers.size(known.size_bytes),
     ]
@@ -91,8 +91,7 @@ def picture(
             missing.append(named[key])
     if len(points) < 2:
         return None
-    words = [f"{named[key]}: {y:.1f} at {x:.3g} s" for key, (x, y) in points.items()]
-    decades = [10.0**power for power in range(-3, 6)]
+    words = [f"{named[key]}: {y:.1f} at {numbers.seconds(x)}" for key, (x, y) in points.items()]
     lowest, highest = min(x for x, _ in points.values()), max(x for x, _ in points.values())
     frame = Frame(
         title="Quality against the cost of a prediction",
@@ -100,7 +99,7 @@ def picture(
         x_label="seconds for 1,000 texts on one thread (log scale)",
         y_label="mean score over the tasks (×100)",
         log_x=True,
-        x_ticks=[tick for tick in decades if lowest <= tick <= highest],
+        x_ticks=charts.log_ticks(lowest, highest),
         width=460,
     )
     series = [Series(named[key], looks[key], [point]) for key, point in points.items()]

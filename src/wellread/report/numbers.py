@@ -56,6 +56,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def seconds(value: float) -> str:
+    """0.1907 as 0.19 s, 0.0004 as under 0.01 s, from ten on as a duration."""
+    if value < 0.01:
+        return "under 0.01 s"
+    return f"{value:.2g} s" if value < 9.95 else duration(value)
+
+
 def size(count_bytes: float) -> str:
     """1234567890 as 1.23 GB (decimal units)."""
     for unit, letter in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
