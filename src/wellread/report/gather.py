@@ -48,7 +48,7 @@ class Variant:
     @property
     def zeros(self) -> float:
         """Share of the layers' weights that was held at zero; with blocks seldom just what was asked for."""
-        return float(self.sparsity.get("level", self.facts.get("sparsity", 0.0)))
+        return float(self.sparsity.get("level", self.facts.get("sparsity")) or 0.0)
 
 
 @dataclass(frozen=True)
