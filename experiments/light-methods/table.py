@@ -10,15 +10,18 @@ import numpy as np
 from wellread import files
 
 METRIC = "macro_f1"
+READING = "## Reading"  # what stands below this line of the page is written by hand, and kept
 MARKS = "osD^vP*X<>"
 
 
 def write(out: Path, results: Path, facts: dict[str, Any]) -> None:
-    """Write light-methods.md, .json and .png."""
+    """Write light-methods.md, .json and .png; what is below the page's "Reading" stays."""
     groups = gather(out)
     results.mkdir(parents=True, exist_ok=True)
     files.write_json(results / "light-methods.json", {"setting": facts, "groups": groups})
-    files.write_bytes(results / "light-methods.md", page(groups, facts).encode())
+    path = results / "light-methods.md"
+    kept = path.read_text("utf-8").partition(READING)[2] if path.exists() else "\n"
+    files.write_bytes(path, f"{page(groups, facts)}\n{READING}{kept}".encode())
     plot(groups, results / "light-methods.png")
 
 
