@@ -25,6 +25,8 @@ def add(run: Path, variants: Variants) -> None:
     """Put the finished variants of a run among the others."""
     for name in recipe.load(run / "recipe.toml").variant_names():
         folder = run / "stages/pretrain" / name
+        if not (folder / "pretrain.json").exists():
+            continue
         facts = files.read_json(folder / "pretrain.json")
         lines = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
         variants[name] = {
