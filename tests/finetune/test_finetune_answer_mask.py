@@ -7,7 +7,7 @@ import toy
 from transformers import PreTrainedTokenizerFast
 
 from wellread.errors import RecipeError
-from wellread.finetune import answer_mask, data, encode, loop
+from wellread.finetune import answer_mask, batches, data, loop
 from wellread.models import packed
 from wellread.settings import AnswerSettings
 
@@ -112,7 +112,7 @@ def fill_in(tokenizer, share, seed=3, rate=0.3):
     found = prepared(tokenizer, 40)
     split, index = found.splits["train"], np.arange(40)
     asked = answer_mask.ask(found.task.labels, tokenizer, settings().answer)
-    batch, rows, _ = encode.select(split.encoded, index)
+    batch, rows, _ = batches.select(split.encoded, index)
     plain = np.random.default_rng(0).random(40) < share
     answers = asked.target[split.targets]
     return batch, rows, plain, answers, answer_mask._fill_in(asked, rate, batch, rows, answers, plain, seed)
@@ -157,7 +157,7 @@ def test_every_example_weighs_the_same_whatever_it_asks(share, tokenizer):
     plain = rng.uniform(11, "plain-mlm", order) < share
     assert plain.any()
     for number, is_plain in zip(order, plain, strict=True):
-        batch, rows, _ = encode.select(split.encoded, np.array([number]))
+        batch, rows, _ = batches.select(split.encoded, np.array([number]))
         answers = asked.target[split.targets[[number]]]
         given, at, right = answer_mask._fill_in(asked, 0.3, batch, rows, answers, np.array([is_plain]), 11)
         labels = torch.full((1, batch.tokens), -100)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wellread.errors import DataError
-from wellread.finetune import encode
+from wellread.finetune import batches, encode
 
 
 def rows(encoded):
@@ -55,12 +55,12 @@ def test_types_are_those_of_the_stock_tokenizer_for_models_that_are_told(tokeniz
     stock = told(first, second, truncation="longest_first", max_length=16)
     found = [row.tolist() for row in np.split(encoded.type_ids, encoded.offsets[1:-1])]
     assert found == stock["token_type_ids"] and any(1 in row for row in found)
-    batch = encode.select(encoded, np.array([2, 0]))[0]
+    batch = batches.select(encoded, np.array([2, 0]))[0]
     assert batch.token_type_ids.tolist() == found[2] + found[0]
     assert batch.to("cpu").token_type_ids.tolist() == batch.token_type_ids.tolist()
     assert encode.texts(told, first, None, 16).type_ids is None
     untold = encode.texts(tokenizer, first, second, 16)
-    assert untold.type_ids is None and encode.select(untold, np.array([0]))[0].token_type_ids is None
+    assert untold.type_ids is None and batches.select(untold, np.array([0]))[0].token_type_ids is None
 
 
 def test_a_pair_through_bert_is_what_the_stock_padded_model_says(tokenizer_folder):
@@ -158,20 +158,6 @@ def test_a_word_is_predicted_where_it_has_most_context(tokenizer):
     assert encoded.word_positions[-1] == 20
 
 
-def test_selected_sequences_are_packed_with_their_words(tokenizer):
-    sentences = [["group", "of"], ["ibuprofen"], ["cell"] * 30]
-    encoded = encode.sentences(tokenizer, sentences, 12)
-    index = np.array([2, 0, 1])
-    batch, places, words = encode.select(encoded, index)
-    expected = [rows(encoded)[number] for number in index]
-    assert batch.lengths == [len(row) for row in expected]
-    assert batch.input_ids.tolist() == [token for row in expected for token in row]
-    assert batch.position_ids.tolist() == [place for row in expected for place in range(len(row))]
-    pieces = [batch.input_ids[place].item() for place in places]
-    sequence = np.searchsorted(encoded.word_offsets, words, side="right") - 1
-    assert pieces == encoded.input_ids[encoded.offsets[sequence] + encoded.word_positions[words]].tolist()
-
-
 def test_an_empty_text_without_special_tokens_still_has_a_token(tokenizer):
     from tokenizers import processors
 
@@ -194,30 +180,3 @@ def test_a_maximum_length_without_room_for_words_is_refused(tokenizer):
         encode.sentences(tokenizer, [["cell"]], 2)
     with pytest.raises(DataError, match="max_length"):
         encode.texts(tokenizer, ["cell"], None, 2)
-
-
-@given(st.integers(1, 50), st.integers(0, 200), st.integers(1, 64), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
-def test_order_is_a_function_of_the_place_and_shows_all_before_any_again(count, first, size, seed):
-    part = encode.order(count, first, size, seed)
-    whole = encode.order(count, 0, first + size, seed)
-    assert part.tolist() == whole[first:].tolist()
-    for epoch in range((first + size) // count):
-        assert sorted(whole[epoch * count : (epoch + 1) * count].tolist()) == list(range(count))
-
-
-def test_order_is_frozen():
-    assert encode.order(10, 0, 20, 3).tolist() == FROZEN_ORDER
-
-
-FROZEN_ORDER = [3, 7, 1, 6, 4, 8, 0, 9, 5, 2, 6, 3, 5, 0, 1, 8, 7, 4, 9, 2]
-
-
-def test_batches_by_length_hold_every_sequence_once():
-    lengths = np.random.default_rng(0).integers(1, 90, 500)
-    batches = encode.by_length(lengths, 256)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(500))
-    ranked = lengths[np.concatenate(batches)]
-    assert (np.diff(ranked) <= 0).all()
-    assert all(lengths[index].sum() <= 256 + 89 for index in batches)
-    assert encode.by_length(lengths[:0], 256) == []

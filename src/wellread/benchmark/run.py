@@ -132,7 +132,15 @@ def _rival(job: Job, part: Part) -> Stage:
         settings={"rival": job.rival, "seeds": list(part.seeds)},
         inputs=(f"tasks/{part.name}",),
         files=_files(job),
-        code=("evaluate/rivals", "finetune/encode", "models", "schedules", "tokens/batch", *READING),
+        code=(
+            "evaluate/rivals",
+            "finetune/batches",
+            "finetune/encode",
+            "models",
+            "schedules",
+            "tokens/batch",
+            *READING,
+        ),
     )
 
 

@@ -30,7 +30,7 @@ from wellread.compress.exits import Rule, all_heads, all_logits, entropy, equip,
 from wellread.compress.prune.training import retrain, settings_of
 from wellread.compress.subject import Subject, load_model, score_logits
 from wellread.errors import ArtefactError, RecipeError
-from wellread.finetune import encode, objective
+from wellread.finetune import batches, objective
 from wellread.finetune.encode import Encoded
 from wellread.finetune.head import Head, neighbours, precision
 from wellread.finetune.objective import Objective, Split
@@ -263,7 +263,7 @@ def _training_head(head: Head, frozen: bool) -> Head:
     def loss(model: Any, split: Split, index: np.ndarray, goal: Objective, _seed: int) -> Tensor:
         device = next(model.parameters()).device
         index = neighbours(split.encoded, index)
-        batch = encode.select(split.encoded, index)[0].to(device)
+        batch = batches.select(split.encoded, index)[0].to(device)
         target = torch.from_numpy(split.targets[index]).to(device)
         if frozen:
             model.eval()

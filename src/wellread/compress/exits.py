@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from wellread import rng
-from wellread.finetune import encode
+from wellread.finetune import batches
 from wellread.finetune.encode import Encoded
 from wellread.finetune.head import INFERENCE_TOKENS, precision
 from wellread.models import build
@@ -65,8 +65,8 @@ def all_logits(model: Any, encoded: Encoded) -> np.ndarray:
     shape = (len(encoded.lengths), config.num_hidden_layers, config.num_labels)
     found = np.zeros(shape, dtype=np.float32)
     with torch.inference_mode(), precision(device):
-        for index in encode.by_length(encoded.lengths, INFERENCE_TOKENS):
-            batch = encode.select(encoded, index)[0].to(device)
+        for index in batches.by_length(encoded.lengths, INFERENCE_TOKENS):
+            batch = batches.select(encoded, index)[0].to(device)
             found[index] = torch.stack(all_heads(model, batch), dim=1).float().cpu().numpy()
     return found
 
@@ -83,8 +83,8 @@ def logits(model: Any, encoded: Encoded, kind: Kind, rule: Rule) -> np.ndarray:
     device = next(model.parameters()).device
     found = np.zeros((len(encoded.lengths), model.config.num_labels), dtype=np.float32)
     with torch.inference_mode(), precision(device):
-        for index in encode.by_length(encoded.lengths, INFERENCE_TOKENS):
-            batch = encode.select(encoded, index)[0].to(device)
+        for index in batches.by_length(encoded.lengths, INFERENCE_TOKENS):
+            batch = batches.select(encoded, index)[0].to(device)
             found[index] = _leaving(model, batch, kind, rule).float().cpu().numpy()
     return found
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from wellread import rng
 from wellread.errors import RecipeError
-from wellread.finetune import encode, objective, template
+from wellread.finetune import batches, encode, objective, template
 from wellread.finetune.encode import Encoded
 from wellread.finetune.head import INFERENCE_TOKENS, Head, neighbours, precision
 from wellread.finetune.objective import Objective, Split
@@ -141,7 +141,7 @@ def loss(
     """
     device = next(model.parameters()).device
     index = neighbours(split.encoded, index)
-    batch, rows, _ = encode.select(split.encoded, index)
+    batch, rows, _ = batches.select(split.encoded, index)
     label = split.targets[index]
     plain = rng.uniform(seed, "plain-mlm", index) < share
     batch, at, tokens = _fill_in(asked, rate, batch, rows, asked.target[label], plain, seed)
@@ -162,8 +162,8 @@ def logits(asked: Asked, model: Any, encoded: Encoded) -> np.ndarray:
     result = np.zeros((len(encoded.lengths), len(asked.words)), dtype=np.float32)
     device = next(model.parameters()).device
     with torch.inference_mode(), precision(device):
-        for index in encode.by_length(encoded.lengths, INFERENCE_TOKENS):
-            batch, rows, _ = encode.select(encoded, index)
+        for index in batches.by_length(encoded.lengths, INFERENCE_TOKENS):
+            batch, rows, _ = batches.select(encoded, index)
             hidden = hidden_states(model, batch.to(device))[torch.from_numpy(rows).to(device)]
             found = heads.lm_logits(model, hidden).float().log_softmax(-1)
             columns = [found[:, list(ids)].logsumexp(-1) for ids in asked.spellings]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wellread.finetune import batches, objective
 from wellread.finetune import encode as encoding
-from wellread.finetune import objective
 from wellread.finetune.encode import Encoded
 from wellread.finetune.head import INFERENCE_TOKENS, Head, Start, neighbours, precision
 from wellread.finetune.objective import Objective, Split
@@ -74,7 +74,7 @@ def loss(model: Any, split: Split, index: np.ndarray, goal: Objective, _seed: in
     """Training loss of some sequences."""
     device = next(model.parameters()).device
     index = neighbours(split.encoded, index)
-    batch, rows, words = encoding.select(split.encoded, index)
+    batch, rows, words = batches.select(split.encoded, index)
     batch = batch.to(device)
     target = torch.from_numpy(split.targets[words if goal.kind == "tag" else index]).to(device)
 
@@ -99,8 +99,8 @@ def logits_of(model: Any, kind: str, encoded: Encoded) -> np.ndarray:
     logits = np.zeros((count, model.config.num_labels), dtype=np.float32)
     device = next(model.parameters()).device
     with torch.inference_mode(), precision(device):
-        for index in encoding.by_length(encoded.lengths, INFERENCE_TOKENS):
-            batch, rows, words = encoding.select(encoded, index)
+        for index in batches.by_length(encoded.lengths, INFERENCE_TOKENS):
+            batch, rows, words = batches.select(encoded, index)
             if kind != "tag":
                 logits[index] = heads.sequence_logits(model, batch.to(device)).float().cpu().numpy()
             elif len(rows):
@@ -115,6 +115,6 @@ def _level(model: Any, split: Split, index: np.ndarray, value: float) -> None:
     hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     device = next(model.parameters()).device
     with torch.inference_mode(), precision(device):
-        heads.sequence_logits(model.eval(), encoding.select(split.encoded, index)[0].to(device))
+        heads.sequence_logits(model.eval(), batches.select(split.encoded, index)[0].to(device))
     hook.remove()
     objective.level(layer, seen[0].float().clone(), value)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from wellread.errors import RecipeError
-from wellread.finetune import encode, template
+from wellread.finetune import batches, encode, template
 from wellread.finetune.answer_mask import fit
 from wellread.finetune.encode import Encoded
 from wellread.finetune.head import INFERENCE_TOKENS, Head, neighbours, precision
@@ -167,7 +167,7 @@ def logits(answers: Answers, read: Reader, model: Any, encoded: Encoded) -> np.n
     result = np.zeros((len(encoded.lengths), len(answers.ids)), dtype=np.float32)
     device = next(model.parameters()).device
     with torch.inference_mode(), precision(device):
-        for index in encode.by_length(encoded.lengths, INFERENCE_TOKENS):
+        for index in batches.by_length(encoded.lengths, INFERENCE_TOKENS):
             for number, form in enumerate(answers.forms):
                 batch, ends, rows = lay_out(encoded, index, [form] * len(index))
                 hidden = read(model, batch.to(device), ends.to(device))[rows.to(device)]

@@ -22,7 +22,7 @@ from torch import Tensor
 from wellread import rng
 from wellread.errors import DataError
 from wellread.evaluate.metrics import score
-from wellread.finetune import encode, objective, stable
+from wellread.finetune import batches, objective, stable
 from wellread.finetune.data import TaskData
 from wellread.finetune.light import methods as light
 from wellread.finetune.objective import Objective, Split
@@ -237,7 +237,7 @@ def _train(
     model.train()
     for step in range(steps):
         set_rates(optimiser, settings, step, learning_rate.linear(step, steps, settings.warmup))
-        index = members[encode.order(len(members), step * settings.batch, settings.batch, seed)]
+        index = members[batches.order(len(members), step * settings.batch, settings.batch, seed)]
         loss = ways.loss(model, split, index, goal, rng.derive(seed, "finetune-step", step))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from wellread.errors import DataError
+from wellread.finetune import batches, objective
 from wellread.finetune import encode as encoding
-from wellread.finetune import objective
 from wellread.finetune.encode import Encoded
 from wellread.finetune.head import INFERENCE_TOKENS, Head, neighbours, precision
 from wellread.finetune.objective import Objective, Split
@@ -112,7 +112,7 @@ def loss(
     """Mean squared error of standardised scores."""
     device = next(model.parameters()).device
     index = neighbours(split.encoded, index)
-    batch, seconds, _ = encoding.select(split.encoded, index)
+    batch, seconds, _ = batches.select(split.encoded, index)
     with precision(device):
         found = similarities(model, apart(batch, torch.from_numpy(seconds)).to(device), special)
     mean, deviation = model.config.similarity
@@ -199,8 +199,8 @@ def _similarities(special: Tensor, model: Any, encoded: Encoded, index: np.ndarr
     model.eval()
     found = np.zeros(len(index))
     with torch.inference_mode(), precision(device):
-        for part in encoding.by_length(encoded.lengths[index], INFERENCE_TOKENS):
-            batch, seconds, _ = encoding.select(encoded, index[part])
+        for part in batches.by_length(encoded.lengths[index], INFERENCE_TOKENS):
+            batch, seconds, _ = batches.select(encoded, index[part])
             pairs = apart(batch, torch.from_numpy(seconds)).to(device)
             found[part] = similarities(model, pairs, special).double().cpu().numpy()
     model.train(training)

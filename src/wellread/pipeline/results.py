@@ -68,7 +68,11 @@ def rivals_stage(context: Context, task: str) -> Stage:
         files=checkpoint_files(encoder) if encoder else (),
         code=(
             *("evaluate/rivals", *READING),
-            *(("finetune/encode", "models", "schedules", "tokens/batch") if encoder else ()),
+            *(
+                ("finetune/batches", "finetune/encode", "models", "schedules", "tokens/batch")
+                if encoder
+                else ()
+            ),
             *(
                 ("finetune", "models", "schedules", "tokens/batch", "tokens/tokenizer")
                 if "cct" in names

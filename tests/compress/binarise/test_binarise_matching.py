@@ -8,7 +8,7 @@ import torch
 
 from wellread.compress.binarise import matching
 from wellread.compress.subject import load_model, open_subject
-from wellread.finetune import encode
+from wellread.finetune import batches
 from wellread.finetune.objective import Objective
 from wellread.models import heads
 
@@ -36,7 +36,7 @@ def test_what_is_recorded(fine_tuned, layout):
     folder, task, settings, _ = fine_tuned("classify", layout)
     subject = open_subject(folder, task, settings)
     model = load_model(subject)
-    batch = encode.select(subject.data.splits["dev"].encoded, np.arange(4))[0]
+    batch = batches.select(subject.data.splits["dev"].encoded, np.arange(4))[0]
     with torch.no_grad(), matching.recorded(model) as seen:
         heads.sequence_logits(model, batch)
     tokens = batch.tokens

@@ -113,9 +113,9 @@ def test_fit_spreads_every_activation(fine_tuned):
     """After the first pass each layer's signs are mixed, not all the same."""
     subject = subject_of(fine_tuned, "classify", "modernbert")
     model = bibert.equip(load_model(subject), elastic=True)
-    from wellread.finetune import encode
+    from wellread.finetune import batches
 
-    batch = encode.select(subject.data.splits["train"].encoded, np.arange(20))[0]
+    batch = batches.select(subject.data.splits["train"].encoded, np.arange(20))[0]
     bibert.fit(model, batch)
     steps = [layer.step.item() for layer in model.modules() if hasattr(layer, "step")]
     assert len(steps) == 2 * 4 + 1 and all(step > 1e-3 for step in steps)

@@ -16,7 +16,7 @@ from wellread.compress.binarise import attention, matching
 from wellread.compress.binarise.linear import BinaryEmbedding, BinaryLinear, PackedEmbedding, PackedLinear
 from wellread.compress.subject import Subject, load_model
 from wellread.errors import ArtefactError
-from wellread.finetune import encode, stable
+from wellread.finetune import batches, stable
 from wellread.finetune.loop import FinetuneResult, tune
 from wellread.finetune.stability.layers import blocks
 from wellread.models import heads
@@ -47,8 +47,8 @@ def binarise(subject: Subject, seed: int, *, elastic: bool = False) -> FinetuneR
     train = subject.task.splits["train"]
     if elastic:
         members = subject.data.sequences(train)
-        first = members[encode.order(len(members), 0, min(FITTED, len(members)), seed)]
-        fit(student, encode.select(subject.data.splits["train"].encoded, first)[0])
+        first = members[batches.order(len(members), 0, min(FITTED, len(members)), seed)]
+        fit(student, batches.select(subject.data.splits["train"].encoded, first)[0])
     size = stable.size_of(subject.folder)
     settings, picked = stable.resolve(subject.settings, subject.task.kind, len(train), size)
     result = tune(student, subject.data, train, settings, seed, loss=matching.loss(teacher), fine_tuned=True)

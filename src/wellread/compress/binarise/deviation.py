@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from wellread.compress.binarise.matching import answered
-from wellread.finetune import encode
+from wellread.finetune import batches
 from wellread.finetune.head import neighbours, precision
 from wellread.finetune.loop import Loss
 from wellread.finetune.objective import Objective, Split
@@ -52,7 +52,7 @@ def loss(teacher: Any, gamma: float = 1.0) -> Loss:
     def total(model: Any, split: Split, index: np.ndarray, goal: Objective, _seed: int = 0) -> Tensor:
         device = next(model.parameters()).device
         teacher.to(device)
-        batch, rows, _ = encode.select(split.encoded, neighbours(split.encoded, index))
+        batch, rows, _ = batches.select(split.encoded, neighbours(split.encoded, index))
         batch = batch.to(device)
 
         def answer(one: Any) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from wellread.finetune import encode, objective
+from wellread.finetune import batches, objective
 from wellread.finetune.head import neighbours, precision
 from wellread.finetune.loop import Loss
 from wellread.finetune.objective import Objective, Split
@@ -37,7 +37,7 @@ def loss(teacher: Any) -> Loss:
     def total(model: Any, split: Split, index: np.ndarray, goal: Objective, _seed: int = 0) -> Tensor:
         device = next(model.parameters()).device
         teacher.to(device)
-        batch, rows, words = encode.select(split.encoded, neighbours(split.encoded, index))
+        batch, rows, words = batches.select(split.encoded, neighbours(split.encoded, index))
         index, batch = neighbours(split.encoded, index), batch.to(device)
         target = torch.from_numpy(split.targets[words if goal.kind == "tag" else index]).to(device)
 

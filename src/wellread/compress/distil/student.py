@@ -20,8 +20,8 @@ from wellread.compress.distil import loss as losses
 from wellread.compress.distil import teacher as teachers
 from wellread.compress.distil.settings import DistilSettings
 from wellread.errors import RecipeError
+from wellread.finetune import batches, objective, stable
 from wellread.finetune import data as preparing
-from wellread.finetune import encode, objective, stable
 from wellread.finetune.data import TaskData
 from wellread.finetune.head import neighbours, precision
 from wellread.finetune.loop import FinetuneResult, finetune, tune
@@ -189,7 +189,7 @@ def _forward(model: Any, kind: Kind, split: Split, index: np.ndarray) -> tuple[T
     """Logits of a batch, (rows, labels) float32, and which rows of the targets they belong to."""
     device = next(model.parameters()).device
     index = neighbours(split.encoded, index)
-    batch, places, words = encode.select(split.encoded, index)
+    batch, places, words = batches.select(split.encoded, index)
     batch = batch.to(device)
     with precision(device):
         if kind != "tag":

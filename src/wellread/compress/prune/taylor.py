@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wellread import rng
 from wellread.compress.subject import Subject
-from wellread.finetune import encode
+from wellread.finetune import batches
 from wellread.finetune.head import INFERENCE_TOKENS, neighbours
 from wellread.finetune.objective import Objective
 from wellread.sparsity.linear import STACKS
@@ -65,7 +65,7 @@ def _batches(subject: Subject, sample: int, seed: int) -> list[np.ndarray]:
     members = subject.data.sequences(subject.task.splits["train"])
     chosen = members[rng.permute(np.arange(min(sample, len(members))), len(members), seed, "prune-taylor")]
     encoded = subject.data.splits["train"].encoded
-    parts = encode.by_length(encoded.lengths[chosen], INFERENCE_TOKENS)
+    parts = batches.by_length(encoded.lengths[chosen], INFERENCE_TOKENS)
     return [neighbours(encoded, chosen[part]) for part in parts]
 
 

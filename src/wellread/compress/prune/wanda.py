@@ -14,7 +14,7 @@ from wellread.compress.prune import masks
 from wellread.compress.prune.settings import WandaSettings
 from wellread.compress.prune.training import retrain, settings_of
 from wellread.compress.subject import Subject, load_model
-from wellread.finetune import encode
+from wellread.finetune import batches
 from wellread.finetune.head import INFERENCE_TOKENS
 from wellread.finetune.loop import Loss
 from wellread.models import packed
@@ -61,8 +61,8 @@ def calibration(subject: Subject, count: int, seed: int) -> list[PackedBatch]:
     encoded = subject.data.splits["train"].encoded
     total = len(encoded.lengths)
     chosen = np.sort(rng.permute(np.arange(min(count, total)), total, seed, "prune-calibration"))
-    parts = encode.by_length(encoded.lengths[chosen], INFERENCE_TOKENS)
-    return [encode.select(encoded, chosen[part])[0] for part in parts]
+    parts = batches.by_length(encoded.lengths[chosen], INFERENCE_TOKENS)
+    return [batches.select(encoded, chosen[part])[0] for part in parts]
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wellread.evaluate.rivals import dense
 from wellread.evaluate.rivals.fitted import Examples, Fitted, best
-from wellread.finetune import encode
+from wellread.finetune import batches, encode
 from wellread.models import build, packed
 from wellread.tasks.task import Example, Task
 from wellread.tokens import tokenizer as tokenizers
@@ -112,14 +112,14 @@ def embed(model: Any, tokenizer: Any, texts: Sequence[str], max_length: int = MA
     """
     encoded = encode.texts(tokenizer, texts, None, max_length)
     found = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-    for index in encode.by_length(encoded.lengths, BATCH_TOKENS):
+    for index in batches.by_length(encoded.lengths, BATCH_TOKENS):
         found[index] = pooled(model, encoded, index).float().cpu().numpy()
     return found
 
 
 def pooled(model: Any, encoded: encode.Encoded, index: np.ndarray) -> Tensor:
     """(B, d) embeddings of some sequences, with gradients where they are wanted."""
-    batch = encode.select(encoded, index)[0].to(next(model.parameters()).device)
+    batch = batches.select(encoded, index)[0].to(next(model.parameters()).device)
     hidden = packed.hidden_states(model, batch)
     means = torch.stack([part.mean(0) for part in hidden.split(batch.lengths)])
     return torch.nn.functional.normalize(means, dim=-1)
@@ -132,8 +132,8 @@ def word_states(model: Any, tokenizer: Any, sentences: Sequence[tuple[str, ...]]
     rows = [np.zeros((len(words), model.config.hidden_size), dtype=np.float32) for words in sentences]
     owner = np.repeat(encoded.inputs, np.diff(encoded.word_offsets))
     device = next(model.parameters()).device
-    for index in encode.by_length(encoded.lengths, BATCH_TOKENS):
-        batch, places, words = encode.select(encoded, index)
+    for index in batches.by_length(encoded.lengths, BATCH_TOKENS):
+        batch, places, words = batches.select(encoded, index)
         hidden = packed.hidden_states(model, batch.to(device)).float().cpu().numpy()
         for place, word in zip(places.tolist(), words.tolist(), strict=True):
             rows[owner[word]][encoded.word_numbers[word]] = hidden[place]

@@ -17,7 +17,7 @@ from wellread import rng
 from wellread.evaluate.rivals import dense
 from wellread.evaluate.rivals.encoder import Encoder, embed, pooled
 from wellread.evaluate.rivals.fitted import Examples, Fitted, best
-from wellread.finetune import encode
+from wellread.finetune import batches, encode
 from wellread.models import build
 from wellread.schedules import learning_rate
 from wellread.tasks.task import Example, Task
@@ -60,14 +60,14 @@ def pairs(
         scores = np.array([example.label for example in train], dtype=np.float32)
         scores = (scores - scores.min()) / max(float(np.ptp(scores)), 1e-9)
         many = min(MOST_PAIRS, 2 * DRAWS * len(train))
-        chosen = encode.order(len(train), 0, many, seed)
+        chosen = batches.order(len(train), 0, many, seed)
         return texts, 2 * chosen, 2 * chosen + 1, scores[chosen]
     labels = [set(_labels(example)) for example in train]
     many = min(DRAWS * len(train), MOST_PAIRS // 2)
     left: list[int] = []
     right: list[int] = []
     wanted: list[float] = []
-    for draw, place in enumerate(encode.order(len(train), 0, many, seed).tolist()):
+    for draw, place in enumerate(batches.order(len(train), 0, many, seed).tolist()):
         same = np.array([bool(labels[place] & other) for other in labels])
         same_others = np.flatnonzero(same & (np.arange(len(train)) != place))
         for others, cosine in ((same_others, 1.0), (np.flatnonzero(~same), 0.0)):
