@@ -49,10 +49,10 @@ def test_every_arm_is_a_valid_variant_and_has_a_page(parts, declared):
 
 def test_two_arms_together_have_the_changes_of_both(parts, declared):
     base = recipe.load(FOLDER / "recipe.toml")
-    both = declared.arm("span+rate-40+muon")
+    both = declared.arm("span+rate-40+adamw")
     _, pretrain = parts["arms"].settings(base, both, 50_000, both.rates[0], {})
     assert pretrain.masking.rate == 0.4 and pretrain.masking.units == (("span", 1.0),)
-    assert pretrain.optimizer == "muon" and pretrain.muon_learning_rate == both.rates[0]
+    assert pretrain.optimizer == "adamw" and pretrain.learning_rate == both.rates[0]
     with pytest.raises(RecipeError) as caught:
         declared.arm("spam")
     assert "'span'" in caught.value.fix

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from table import write
+from table import LIMITS, write
 
 from wellread import api, files, rng
 from wellread.bench.infer_options import InferOptions
@@ -87,7 +87,7 @@ def main() -> None:
     found = []
     for number, (model, place) in enumerate(given.subject):
         task = shortened(read_task(place), given.most)
-        settings = FinetuneSettings(recipe="stable", **limits(given))
+        settings = FinetuneSettings(recipe="stable", **limits(given, given.steps))
         folder = given.out / f"{number}-{task.name}"
         (folder / "units").mkdir(parents=True, exist_ok=True)
         shop = Counter(open_subject(model, task, settings), folder, (0,), speed(given))
@@ -97,7 +97,7 @@ def main() -> None:
         if given.student is not None:
             rows.append(distilled(shop, place, given))
         facts = {"model": model.as_posix(), "task": task.name, "kind": task.kind, "metric": task.metric}
-        facts |= {key: getattr(given, key) for key in ("seeds", "steps", "most", "max_length", "threads")}
+        facts |= {key: getattr(given, key) for key in ("seeds", "threads", *LIMITS)}
         facts["machine"] = f"{api.processor()}, {cores()} core(s)"
         found.append({**facts, "rows": rows})
         write(given.results, found)
@@ -116,6 +116,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text", nargs="*", default=(), help="unlabelled texts for it, as `wellread distil`")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="most optimiser steps of a training")
+    parser.add_argument("--student-steps", type=int, help="most steps of a student's; default --steps")
     parser.add_argument("--max-length", type=int, help="longest input in tokens; default the model's")
     parser.add_argument("--most", type=int, help="dev and test examples of a task; a random sample")
     parser.add_argument("--rounds", type=int, default=30, help="counted pairs of short calls")
@@ -126,8 +127,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def limits(given: argparse.Namespace) -> dict[str, Any]:
-    most = {"max_steps": given.steps, "min_steps": min(given.steps, 200)} if given.steps else {}
+def limits(given: argparse.Namespace, steps: int | None) -> dict[str, Any]:
+    most = {"max_steps": steps, "min_steps": min(steps, 200)} if steps else {}
     return most | ({"max_length": given.max_length} if given.max_length else {})
 
 
@@ -199,44 +200,56 @@ def scored(shop: Counter, models: list[Path]) -> dict[str, Any]:
 
 
 def counted(shop: Shop) -> float | None:
-    """FLOPs of the model over those of its binary form, as BiBERT counts; for the BERT layout."""
+    """FLOPs of the model over those of its binary form, as BiBERT counts, for an input of 128 tokens."""
     config: Any = build.load_config(shop.subject.folder)
-    if config.model_type != "bert":
-        return None
-    shape = ModelSettings(
-        layout="bert",
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        heads=config.num_attention_heads,
-        ffn=config.intermediate_size,
-        max_length=config.max_position_embeddings,
-    )
-    count = accounting.bert(shape, config.vocab_size, min(128, config.max_position_embeddings))
-    return count.real_flops / count.binary_flops
+    length = min(128, config.max_position_embeddings)
+    shape = {
+        "layers": config.num_hidden_layers,
+        "hidden": config.hidden_size,
+        "heads": config.num_attention_heads,
+        "ffn": config.intermediate_size,
+        "max_length": config.max_position_embeddings,
+    }
+    if config.model_type == "bert":
+        count = accounting.bert(ModelSettings(layout="bert", **shape), config.vocab_size, length)
+        return count.real_flops / count.binary_flops
+    if config.model_type == "modernbert":
+        window = {"local_attention": config.local_attention, "global_every": global_every(config)}
+        real, binary = accounting.modernbert_flops(ModelSettings(**shape, **window), length)
+        return real / binary
+    return None
+
+
+def global_every(config: Any) -> int:
+    """Every how many layers of a ModernBERT one attends globally."""
+    places = [place for place, kind in enumerate(config.layer_types) if kind == "full_attention"]
+    return places[1] - places[0] if len(places) > 1 else config.num_hidden_layers
 
 
 def distilled(shop: Counter, task: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Pre-trained Distillation: the row of the students of all seeds."""
+    """Pre-trained Distillation, then fine-tuning: the row of the students of all seeds."""
     job = distilling.prepare(
         shop.subject.folder,
         given.student,
         str(task),
         given.text,
         shop.folder / "distil",
-        settings=DistilSettings(),
-        training=FinetuneSettings(recipe="stable", seeds=tuple(range(given.seeds)), **limits(given)),
+        settings=DistilSettings(fine_tune=True),
+        training=FinetuneSettings(
+            recipe="stable",
+            seeds=tuple(range(given.seeds)),
+            **limits(given, given.student_steps or given.steps),
+        ),
         threads=given.train_threads or cores(),
     )
     distilling.run(job, quiet=True)
-    places = [job.out / "units" / str(seed) / "model" for seed in range(given.seeds)]
-    row = scored(shop, places)
+    for seed in range(given.seeds):
+        place = shop.folder / "units" / f"distilled-{seed}"
+        if not place.is_symlink():
+            place.symlink_to((job.out / "units" / str(seed)).resolve())
     found = files.read_json(job.out / "result.json")
-    return row | {
-        "name": "distilled",
-        "parameters": found["student"]["parameters"],
-        "speed": None,
-        "latency": [],
-    }
+    row = measured(shop, "distilled", list(range(given.seeds)))
+    return row | {"parameters": found["student"]["parameters"]}
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ PUBLISHED = """\
 READING = "## Reading"  # what stands below this line of the page is written by hand, and kept
 LIMITS = {
     "steps": "trainings of at most {} steps",
+    "student_steps": "{} of a student, distilled and then fine-tuned",
     "most": "{} examples of dev and of test",
     "max_length": "inputs cut at {} tokens",
 }
@@ -52,7 +53,7 @@ def conditions(subject: dict[str, Any]) -> str:
     """What the trainings and the scores of a subject were limited to."""
     told = [f"{subject['seeds']} seeds", f"{subject['threads']} thread(s) of {subject['machine']}"]
     for key, words in LIMITS.items():
-        if subject[key]:
+        if subject.get(key):
             told.append(words.format(subject[key]))
     return "; ".join(told) + "."
 

@@ -27,6 +27,7 @@ class Arm:
         page: of the method in docs/methods.
         model, pretrain: keys of [model] and [pretrain] that differ; "@NAME" stands for a folder or file.
         rates: that pilots try, under ``rate_key`` of [pretrain].
+        own_rates: whether they are not the file's usual ones.
         published: what the paper says of its gain.
         uncounted: FLOPs beyond the accounted ones, as a share of them.
         share: of a source, tokens as a share of the plain arm's.
@@ -37,7 +38,8 @@ class Arm:
     model: dict[str, Any] = field(default_factory=dict)
     pretrain: dict[str, Any] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
-    rate_key: str = "learning_rate"
+    own_rates: bool = False
+    rate_key: str = ""
     published: str = ""
     uncounted: float = 0.0
     share: float = 1.0
@@ -70,13 +72,15 @@ class Arms:
         parts = [self._one(part) for part in name.split("+")]
         found = parts[0]
         for part in parts[1:]:
+            rated = part if part.own_rates else found
             found = Arm(
                 name=name,
                 page=found.page,
                 model=_joined(found.model, part.model),
                 pretrain=_joined(found.pretrain, part.pretrain),
-                rates=part.rates if part.rate_key != "learning_rate" else found.rates,
-                rate_key=part.rate_key if part.rate_key != "learning_rate" else found.rate_key,
+                rates=rated.rates,
+                own_rates=rated.own_rates,
+                rate_key=rated.rate_key,
                 uncounted=found.uncounted + part.uncounted,
             )
         return found
@@ -97,7 +101,7 @@ def load(path: Path) -> Arms:
     """
     values = tomllib.loads(path.read_text("utf-8"))
     pilot = values["pilot"]
-    usual = tuple(pilot["rates"])
+    usual = {"rates": pilot["rates"], "rate_key": pilot.get("rate_key", "learning_rate")}
     arms = {name: _arm(name, given, usual, path) for name, given in values["arms"].items()}
     sources = {name: _arm(name, given, usual, path) for name, given in values.get("sources", {}).items()}
     if PLAIN not in arms:
@@ -105,13 +109,14 @@ def load(path: Path) -> Arms:
     return Arms(arms, sources, pilot["share"])
 
 
-def _arm(name: str, given: dict[str, Any], rates: tuple[float, ...], path: Path) -> Arm:
+def _arm(name: str, given: dict[str, Any], usual: dict[str, Any], path: Path) -> Arm:
     unknown = set(given) - set(KEYS)
     if unknown:
         raise RecipeError(
             f"unknown key {min(unknown)!r}", where=f"{path}: arms.{name}", fix=f"known: {', '.join(KEYS)}"
         )
-    return Arm(name, **given | {"rates": tuple(given.get("rates", rates))})
+    values = usual | given
+    return Arm(name, **values | {"rates": tuple(values["rates"]), "own_rates": "rates" in given})
 
 
 def settings(

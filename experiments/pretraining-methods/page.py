@@ -15,12 +15,13 @@ from ranking import METRICS, Gain
 
 MATCHES = {"flops": "At equal accounted FLOPs", "seconds": "At equal seconds"}
 DIGITS = dict.fromkeys(METRICS, 1) | {"loss": 3}
-HEADS = ("", "arm", "tokens", *(name for name, _, _ in METRICS.values()), "worth", "verdict", "published")
+MEASURED = [name for name, _, _ in METRICS.values()]
+HEADS = ("", "arm", "tokens", "rate", *MEASURED, "worth", "verdict", "published")
 READING = """\
 Gains are differences to the plain arm with the same seed, positive is better, with 95% intervals over the
 seeds (Student's t). `worth` is the budget, in multiples of the one that was given, with which the plain arm
 reaches the arm's loss. The verdict is on the validation loss. What an arm starts from is paid for out of its
-budget."""
+budget. A learning rate with a * is the plain arm's best; the others had pilots of their own."""
 ABOUT = """\
 Written by `experiments/pretraining-methods/run.py --known`; its README says how the arms are compared and
 what is measured. Single runs, pilots too, stand beside the plots in runs.jsonl."""
@@ -118,6 +119,7 @@ def table(
             str(place),
             arm,
             f"{runs[0]['tokens'] / 1e6:.2f}M",
+            f"{runs[0]['rate']:g}" + "*" * runs[0]["shared_rate"],
             *(ranking.shown(by_metric.get(name), DIGITS[name]) for name in METRICS),
             f"{sign}{budget:.2f}x",
             by_metric["loss"].verdict,

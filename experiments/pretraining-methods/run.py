@@ -71,6 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--match", nargs="+", choices=tuple(page.MATCHES), default=tuple(page.MATCHES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=int, default=3, help="how many rates a pilot tries")
+    parser.add_argument("--share-rate", action="store_true", help="no pilots but of `rates` in the arms")
     parser.add_argument("--scales", type=float, nargs="*", default=(0.5, 2.0), help="other budgets of plain")
     parser.add_argument("--measures", nargs="*", choices=tuple(measures.PARTS), default=tuple(measures.PARTS))
     parser.add_argument("--labels", type=int, default=100, help="training examples of each task")
@@ -129,12 +130,17 @@ def planned(
     for arm in chosen:
         with contextlib.suppress(NotRunError):
             plan = runs.budgets(study, arm)
-            rate = runs.tuned(study, arm, plan["flops"])
+            rate = rates.get(PLAIN) if shared(arm, given) else runs.tuned(study, arm, plan["flops"])
             if rate is None:
                 diverged.append(f"{arm.name}: all pilots")
                 continue
             plans[arm.name], rates[arm.name] = {match: plan[match] for match in given.match}, rate
     return plans, rates, diverged
+
+
+def shared(arm: Arm, given: argparse.Namespace) -> bool:
+    """Whether the arm has the plain arm's learning rate without pilots of its own."""
+    return given.share_rate and not arm.own_rates and arm.name != PLAIN
 
 
 def row(
@@ -154,6 +160,7 @@ def row(
         "match": matches,
         "seed": seed,
         "rate": rate,
+        "shared_rate": shared(arm, given),
         "tokens": made.tokens,
         "flops": made.flops * (1 + arm.uncounted),
         "source_flops": sum(one.flops for one in before),
@@ -211,7 +218,8 @@ def estimate(study: Study, chosen: list[Arm], given: argparse.Namespace) -> str:
         plan = runs.budgets(study, arm)
         kinds = {plan[match] for match in given.match}
         cost = runs.costs(study, arm)
-        pilots = study.rates * study.arms.pilot_share * plan["flops"]
+        rates = 0 if shared(arm, given) else study.rates
+        pilots = rates * study.arms.pilot_share * plan["flops"]
         pretraining = pace * cost.seconds * (given.seeds * sum(kinds) + pilots)
         measuring = each * given.seeds * len(kinds)
         total += pretraining + measuring

@@ -1,4 +1,4 @@
-"""What a binary BERT weighs and computes, counted from its shapes as BiBERT counts (arXiv 2203.06390).
+"""What a binary encoder weighs and computes, counted from its shapes as BiBERT counts (arXiv 2203.06390).
 
 Binary operations run 64 at a time on a processor's words, so they count as a 64th of a floating-point
 operation.  These are counts: what a kernel gains on the clock is measured in benchmarks/binary.py.
@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wellread.settings import ModelSettings
-from wellread.sparsity.flops import matrix_weights
+from wellread.sparsity.flops import local_layers, matrix_weights
 
 WORD = 64
 # Operations an element, for what is left real; the paper does not list its own.
-NORM, GELU, ADD = 5, 8, 1
+NORM, GELU, ADD, GATE, ROTATE = 5, 8, 1, 1, 3
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,19 @@ def bert(
         real_flops=products + rest,
         binary_flops=products / WORD + rest,
     )
+
+
+def modernbert_flops(settings: ModelSettings, length: int) -> tuple[float, float]:
+    """Operations of one forward pass of a ModernBERT encoder, real and binary, as :func:`bert` counts them.
+
+    Args:
+        settings: the architecture, of layout "modernbert".
+        length: of the input in tokens.
+    """
+    d, inner, layers = settings.hidden, settings.inner, settings.layers
+    local = local_layers(settings)
+    reach = (layers - local) * length + local * min(length, settings.local_attention)
+    products = 2.0 * length * (layers * matrix_weights(settings) + 2 * reach * d)
+    a_layer = d * 2 * (NORM + ADD) + inner * (GELU + GATE) + 2 * d * ROTATE
+    rest = float(length * (layers * a_layer + d * NORM))
+    return products + rest, products / WORD + rest
