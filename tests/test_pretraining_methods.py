@@ -133,6 +133,8 @@ def rows():
                     "arm": arm,
                     "match": ["flops", "seconds"] if arm == "plain" else ["flops"],
                     "seed": seed,
+                    "rate": 0.008,
+                    "shared_rate": arm == "span",
                     "tokens": 2_000_000,
                     "loss": 5.0 + shift + 0.01 * seed * (1 + shift),
                     "terms": 0.1 - shift / 10 + 0.001 * seed,
@@ -145,15 +147,16 @@ def rows():
 
 def test_the_page_ranks_the_arms_and_tells_the_negatives(parts, declared, tmp_path):
     scaled = [{"scale": scale, "loss": loss} for scale, loss in ((0.5, 5.5), (2.0, 4.6))]
-    text = parts["page"].write(rows(), scaled, ["muon: all pilots"], declared, tmp_path)
+    text = parts["page"].write(rows(), scaled, ["adamw: all pilots"], declared, tmp_path)
     lines = [line for line in text.splitlines() if line.startswith("| 1 |") or line.startswith("| 2 |")]
     assert [line.split(" | ")[1] for line in lines] == ["span", "sop"]
     cells = lines[0].strip("| ").split(" | ")
-    assert cells[3].startswith("+0.50") and "5.0 (" in cells[4].lstrip("+") and cells[5].startswith("+25.0")
-    assert cells[6].startswith("+0.0")
+    assert cells[3] == "0.008*" and lines[1].strip("| ").split(" | ")[3] == "0.008"
+    assert cells[4].startswith("+0.50") and "5.0 (" in cells[5].lstrip("+") and cells[6].startswith("+25.0")
+    assert cells[7].startswith("+0.0")
     assert ">2.00x" in lines[0] and "better" in lines[0] and "worse" in lines[1]
     assert "At equal accounted FLOPs, worse in validation loss: sop." in text
-    assert "muon: all pilots" in text and "At equal seconds\n" not in text
+    assert "adamw: all pilots" in text and "At equal seconds\n" not in text
     picture = tmp_path / "gain-flops-loss.svg"
     before = picture.read_bytes()
     ElementTree.fromstring(before)
