@@ -15,7 +15,7 @@ from wellread.recipe import Recipe
 from wellread.settings import ModelSettings, PretrainSettings
 
 PLAIN = "plain"
-KEYS = ("page", "model", "pretrain", "rates", "rate_key", "published", "uncounted", "share")
+KEYS = ("page", "model", "pretrain", "rates", "rate_key", "published", "share")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class Arm:
         rates: that pilots try, under ``rate_key`` of [pretrain].
         own_rates: whether they are not the file's usual ones.
         published: what the paper says of its gain.
-        uncounted: FLOPs beyond the accounted ones, as a share of them.
         share: of a source, tokens as a share of the plain arm's.
     """
 
@@ -41,7 +40,6 @@ class Arm:
     own_rates: bool = False
     rate_key: str = ""
     published: str = ""
-    uncounted: float = 0.0
     share: float = 1.0
 
     @property
@@ -81,7 +79,6 @@ class Arms:
                 rates=rated.rates,
                 own_rates=rated.own_rates,
                 rate_key=rated.rate_key,
-                uncounted=found.uncounted + part.uncounted,
             )
         return found
 

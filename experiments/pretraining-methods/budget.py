@@ -24,16 +24,15 @@ class Cost:
     seconds: float = 1.0
 
 
-def cost(flops: float, plain_flops: float, uncounted: float, pairs: Sequence[tuple[float, float]]) -> Cost:
+def cost(flops: float, plain_flops: float, pairs: Sequence[tuple[float, float]]) -> Cost:
     """The relative cost of an arm.
 
     Args:
         flops, plain_flops: accounted FLOPs a token.
-        uncounted: share of FLOPs that are not accounted.
         pairs: seconds a token of (arm, plain), measured in turn; the median of their ratios counts.
     """
     ratio = statistics.median(arm / plain for arm, plain in pairs)
-    return Cost(flops * (1 + uncounted) / plain_flops, ratio)
+    return Cost(flops / plain_flops, ratio)
 
 
 def tokens(plain: int, each: float, spent: float, batch: int, name: str) -> int:

@@ -162,7 +162,7 @@ def row(
         "rate": rate,
         "shared_rate": shared(arm, given),
         "tokens": made.tokens,
-        "flops": made.flops * (1 + arm.uncounted),
+        "flops": made.flops,
         "source_flops": sum(one.flops for one in before),
         "seconds": made.seconds,
         "source_seconds": sum(one.seconds for one in before),

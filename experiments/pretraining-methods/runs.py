@@ -216,7 +216,7 @@ def costs(study: Study, arm: Arm) -> budget.Cost:
     if arm.name == PLAIN:
         return budget.Cost()
     facts = calibrated(study, arm)
-    return budget.cost(facts["flops"], facts["plain_flops"], arm.uncounted, facts["pairs"])
+    return budget.cost(facts["flops"], facts["plain_flops"], facts["pairs"])
 
 
 def budgets(study: Study, arm: Arm) -> dict[str, int]:
