@@ -96,7 +96,7 @@ def main() -> None:
         rows += [row for one in EVERY if one.name in given.methods and (row := of(shop, one, given))]
         if given.student is not None:
             rows.append(distilled(shop, place, given))
-        facts = {"model": model.as_posix(), "task": task.name, "kind": task.kind, "metric": task.metric}
+        facts = {"model": weights_hash(model), "task": task.name, "kind": task.kind, "metric": task.metric}
         facts |= {key: getattr(given, key) for key in ("seeds", "threads", *LIMITS)}
         facts["machine"] = f"{api.processor()}, {cores()} core(s)"
         found.append({**facts, "rows": rows})
@@ -197,6 +197,11 @@ def scored(shop: Counter, models: list[Path]) -> dict[str, Any]:
         "agreement": statistics.fmean(one["agreement"] for one in judged),
         "interval": judged[0]["drop_interval"],
     }
+
+
+def weights_hash(model: Path) -> str:
+    """Names a model by its weights, wherever it lies."""
+    return files.sha256_file(model / "model.safetensors")
 
 
 def counted(shop: Shop) -> float | None:

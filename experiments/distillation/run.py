@@ -266,7 +266,14 @@ def pretrained(given: argparse.Namespace, name: str, shape: ModelSettings, seed:
     folder = given.out / "pretrain" / name
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "pretrain.json").exists():
-        settings = PretrainSettings(tokens=given.pretrain_tokens, batch_tokens=2048, learning_rate=2e-3)
+        settings = PretrainSettings(
+            tokens=given.pretrain_tokens,
+            batch_tokens=1024,
+            optimizer="muon",
+            muon_learning_rate=0.008,
+            learning_rate=1e-3,
+            embedding_learning_rate=4e-3,
+        )
         places = {part: stage_folder(given.run, part) for part in ("tokens", "tokenizer")}
         pretrain(shape, settings, **places, folder=folder, seed=seed)
     return folder / "model"
