@@ -99,11 +99,11 @@ def gains(rows: Iterable[Mapping[str, Any]], match: str) -> dict[str, dict[str, 
         if arm == PLAIN:
             continue
         for metric, (_, sign, factor) in METRICS.items():
-            by_seed = [
+            ours, plain = (
                 {row["seed"]: value(row, metric) for row in chosen if row["arm"] == name and metric in row}
                 for name in (arm, PLAIN)
-            ]
-            one = gain(*by_seed, sign * factor)
+            )
+            one = gain(ours, plain, sign * factor)
             if one:
                 found.setdefault(arm, {})[metric] = one
     return dict(sorted(found.items(), key=lambda pair: -pair[1]["loss"].mean))

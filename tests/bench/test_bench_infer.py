@@ -59,6 +59,13 @@ def test_texts_have_the_length_that_is_asked_for(little, tmp_path):
             assert [len(row) for row in work.tokenizer(texts)["input_ids"]] == [length, length]
 
 
+def test_texts_longer_than_the_model_are_cut_without_a_warning(little, tmp_path):
+    work = infer.prepare(InferOptions(shape=(1, 32), documents=20), tmp_path)
+    work.tokenizer.model_max_length = 16
+    infer._texts_of_length(work, 32, 2)
+    assert not work.tokenizer.deprecation_warnings  # what transformers has complained of
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

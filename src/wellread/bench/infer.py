@@ -271,9 +271,8 @@ def _texts_of_length(work: Work, length: int, batch: int, different: int = 4) ->
         begin = int(draw.integers(len(words)))
         some = [words[(begin + number) % len(words)] for number in range(max(1, room))]
         text = " ".join(some)
-        offsets = work.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
+        cut = work.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        offsets = cut["offset_mapping"]
         if len(offsets) > room > 0:
             end = offsets[room][0]  # where the first token begins that has no room
             text = text[:end].rsplit(" ", 1)[0] if end and text[end - 1] != " " else text[:end].rstrip()
