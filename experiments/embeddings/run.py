@@ -19,9 +19,8 @@ from wellread import files, recipe
 from wellread.evaluate.metrics import score
 from wellread.evaluate.rivals import encoder
 from wellread.models import build
-from wellread.objectives import categories
 from wellread.pretrain import auxiliary
-from wellread.pretrain.loop import pretrain
+from wellread.pretrain.trial import trial
 from wellread.progress import say
 from wellread.tasks.read import read_task
 from wellread.tasks.subset import subset
@@ -81,13 +80,9 @@ def model_of(read: Any, stages: Path, folder: Path, arm: str, tokens: int, seed:
     settings = recipe.merge(read.pretrain_for("main"), {"epochs": None, "tokens": tokens, **changes}, arm)
     extra = sum(one.passes for one in auxiliary.make(model, settings, loaded, None, seed))
     settings = settings.model_copy(update={"tokens": round(tokens / (1 + extra))})
-    if settings.categories:
-        corpus, train = stages / "corpus" / "documents.jsonl.zst", stages / "tokens" / "train"
-        categories.prepare(corpus, train, settings.categories, folder)
     say(f"{arm}, seed {seed}: {settings.tokens:,} tokens")
-    pretrain(
-        model, settings, tokens=stages / "tokens", tokenizer=stages / "tokenizer", folder=folder, seed=seed
-    )
+    if trial(model, settings, stages, folder, seed) is None:
+        raise SystemExit(f"{arm}, seed {seed} diverged")
     return folder / "model"
 
 

@@ -2,9 +2,13 @@
 
 import pytest
 
+from wellread import files
+from wellread.corpus import documents
+from wellread.corpus.documents import Document
 from wellread.errors import RecipeError
 from wellread.pretrain.trial import trial
 from wellread.settings import ModelSettings, PretrainSettings
+from wellread.tokens.store import Store
 
 
 def tiny_model(**changes):
@@ -35,6 +39,20 @@ def test_a_trial_is_made_once_and_read_afterwards(language, tmp_path):
     assert trial(tiny_model(), wild, prepared, tmp_path / "wild", 0, quiet=True) is None
     assert (tmp_path / "wild" / "failed.json").exists()
     assert trial(tiny_model(), wild, prepared, tmp_path / "wild", 0, quiet=True) is None
+
+
+def test_categories_of_the_documents_are_read_from_the_corpus(language, tmp_path):
+    prepared = tmp_path / "stages"
+    (prepared / "corpus").mkdir(parents=True)
+    (prepared / "tokens").symlink_to(language.tokens)
+    (prepared / "tokenizer").symlink_to(language.tokenizer)
+    names = Store.open(language.tokens / "train").document_ids()
+    every = [Document(name, "title", (), meta={"journal": "ab"[n % 2]}) for n, name in enumerate(names)]
+    documents.write(prepared / "corpus" / "documents.jsonl.zst", every)
+    settings = tiny_settings(besides={"categories": 1.0}, categories="journal")
+    made = trial(tiny_model(), settings, prepared, tmp_path / "one", 0, quiet=True)
+    assert made.loss > 0
+    assert files.read_json(tmp_path / "one" / "categories.json")["without"] == 0
 
 
 def test_what_is_no_divergence_is_raised(language, tmp_path):

@@ -48,7 +48,8 @@ def trial(
     Args:
         model: the architecture, ``start`` a folder where there is one.
         settings: of the pre-training, the objective filled in.
-        prepared: the ``stages`` folder of a run that went as far as its tokens.
+        prepared: the ``stages`` folder of a run that went as far as its tokens; its corpus is read for
+            the documents' categories only.
         folder: for this trial alone.
         seed: of weights, masks and order.
         quiet: say nothing.
@@ -59,12 +60,16 @@ def trial(
     Raises:
         UserError: anything else that :func:`wellread.pretrain.loop.pretrain` refuses.
     """
+    from wellread.objectives import categories
     from wellread.pretrain.loop import pretrain
 
     failed = folder / "failed.json"
     if failed.exists():
         return None
     folder.mkdir(parents=True, exist_ok=True)
+    if settings.categories:
+        corpus, train = prepared / "corpus" / "documents.jsonl.zst", prepared / "tokens" / "train"
+        categories.prepare(corpus, train, settings.categories, folder)
     try:
         pretrain(
             model,
