@@ -109,7 +109,7 @@ def test_gains_are_paired_by_seed_and_their_interval_is_students(parts):
     assert sure.verdict == "better"
     assert parts["ranking"].gain({0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.1}).verdict == "worse"
     alone = parts["ranking"].gain({0: 9.0}, {0: 1.0})
-    assert alone.verdict == "within the noise" and math.isinf(alone.high)
+    assert alone.verdict == "one seed" and math.isinf(alone.high)
     assert parts["ranking"].gain({0: 9.0}, {1: 1.0}) is None
 
 
@@ -157,6 +157,11 @@ def test_the_page_ranks_the_arms_and_tells_the_negatives(parts, declared, tmp_pa
     assert ">2.00x" in lines[0] and "better" in lines[0] and "worse" in lines[1]
     assert "At equal accounted FLOPs, worse in validation loss: sop." in text
     assert "adamw: all pilots" in text and "At equal seconds\n" not in text
+    single = parts["page"].write([row for row in rows() if row["seed"] == 0], [], [], declared, tmp_path)
+    assert (
+        "within the noise" not in single and "run with one seed: span, sop." in single and "x |" not in single
+    )
+    parts["page"].write(rows(), scaled, [], declared, tmp_path)
     picture = tmp_path / "gain-flops-loss.svg"
     before = picture.read_bytes()
     ElementTree.fromstring(before)

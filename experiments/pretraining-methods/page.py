@@ -59,7 +59,7 @@ def write(
         for metric in METRICS:
             name = f"gain-{match}-{metric}.svg"
             if plot(found[match], metric, title.lower(), out / name):
-                parts.append(f"![Gain in {METRICS[metric][0]} {title.lower()}]({name})")
+                parts.append(f"![{title}: gain in {METRICS[metric][0]}]({name})")
     if found["flops"] or found["seconds"]:
         parts += ["## In words", words(found)]
     if diverged:
@@ -114,19 +114,26 @@ def table(
     for place, (arm, by_metric) in enumerate(found.items(), 1):
         runs = [row for row in rows if row["arm"] == arm and match in row["match"]]
         loss = statistics.fmean(row["loss"] for row in runs)
-        sign, budget = ranking.worth(loss, curve)
         cells = [
             str(place),
             arm,
             f"{runs[0]['tokens'] / 1e6:.2f}M",
             f"{runs[0]['rate']:g}" + "*" * runs[0]["shared_rate"],
             *(ranking.shown(by_metric.get(name), DIGITS[name]) for name in METRICS),
-            f"{sign}{budget:.2f}x",
+            worth(loss, curve),
             by_metric["loss"].verdict,
             arms.arm(arm).published,
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def worth(loss: float, curve: Sequence[tuple[float, float]]) -> str:
+    """What a loss is worth, "" where the plain arm was run with one budget only."""
+    if len(curve) < 2:
+        return ""
+    sign, budget = ranking.worth(loss, curve)
+    return f"{sign}{budget:.2f}x"
 
 
 def words(found: Mapping[str, Gains]) -> str:
@@ -139,6 +146,8 @@ def words(found: Mapping[str, Gains]) -> str:
         for verdict in ("better", "worse", "within the noise"):
             if verdict in verdicts:
                 lines.append(f"- {title}, {verdict} in validation loss: {', '.join(verdicts[verdict])}.")
+        if ranking.ONE_SEED in verdicts:
+            lines.append(f"- {title}, run with one seed: {', '.join(verdicts[ranking.ONE_SEED])}.")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PLAIN = "plain"
+ONE_SEED = "one seed"  # says nothing of noise
 # Name in rows, words for people, sign that makes more better, factor for people.
 METRICS = {
     "loss": ("validation loss", -1.0, 1.0),
@@ -35,7 +36,9 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """ "better" or "worse" where the interval says so, else "within the noise"."""
+        """ "better" or "worse" where the interval says so, else "within the noise", or "one seed"."""
+        if math.isinf(self.low):
+            return ONE_SEED
         return "better" if self.low > 0 else "worse" if self.high < 0 else "within the noise"
 
 

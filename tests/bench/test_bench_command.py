@@ -9,6 +9,7 @@ import pytest
 from wellread.bench import data, layers, table
 from wellread.bench.measure import KEYS, record
 from wellread.errors import DataError
+from wellread.workers import cores
 
 TINY = ("bench", "train", "--threads", "1", "--rounds", "1", "--linear", "16x16", "--tokens", "8")
 
@@ -26,6 +27,7 @@ def test_json_on_stdout_and_in_a_file(command, tmp_path):
     assert marked == table.to_markdown(records) + "\n"
 
 
+@pytest.mark.skipif(cores() < 2, reason="more threads than cores are refused")
 def test_what_is_interrupted_leaves_the_parts_that_were_done(command, tmp_path, monkeypatch):
     out, measured = tmp_path / "bench.json", layers.bench
 
