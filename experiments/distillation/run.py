@@ -149,30 +149,38 @@ def one_run(
 
 def committees(given: argparse.Namespace) -> dict[str, Any]:
     """A deep model and committees of 1 to K shallow ones: scores, and time of one text on one thread."""
-    width = given.shallow_hidden
-    heads = max(1, width // 64)
     found: dict[str, Any] = {}
     for name in given.tasks:
         task = read_task(stage_folder(given.run, f"tasks/{name}"), name)
-        rows = []
-        for seed in range(given.seeds):
-            deep = tuned(given, task, "deep", shape_of(given.deep_layers, width, heads), 0, seed)
-            # Members differ in pre-training, head and order of the labels; every second one in its heads.
-            shallow = [
-                tuned(
-                    given, task, f"shallow-{n}", shape_of(1, width, heads * (1 + n % 2)), n, 1000 * seed + n
-                )
-                for n in range(given.members)
-            ]
-            models = {"deep": Predictor.load(deep)}
-            members = [Predictor.load(one) for one in shallow]
-            for count in range(1, given.members + 1):
-                models[f"committee of {count}"] = committee.join(members[:count], shallow[:count])
-            times = latency(models, task)
-            for label, model in models.items():
-                rows.append({"model": label, "seed": seed, **times[label], **scores_of(model, task)})
+        rows = [row for seed in range(given.seeds) for row in scored(given, task, seed)]
         found[name] = {"metric": task.metric, "rows": rows, "equal": at_equal_latency(rows, task.metric)}
     return found
+
+
+def scored(given: argparse.Namespace, task: Task, seed: int) -> list[dict[str, Any]]:
+    """Scores and times of the deep model and of all committees of a seed; kept, so taken once."""
+    kept_in = given.out / "committee" / task.name / f"scores-{seed}.json"
+    if kept_in.exists():
+        return files.read_json(kept_in)
+    width = given.shallow_hidden
+    heads = max(1, width // 64)
+    deep = tuned(given, task, "deep", shape_of(given.deep_layers, width, heads), 0, seed)
+    # Members differ in pre-training, head and order of the labels; every second one in its heads.
+    shallow = [
+        tuned(given, task, f"shallow-{n}", shape_of(1, width, heads * (1 + n % 2)), n, 1000 * seed + n)
+        for n in range(given.members)
+    ]
+    models = {"deep": Predictor.load(deep)}
+    members = [Predictor.load(one) for one in shallow]
+    for count in range(1, given.members + 1):
+        models[f"committee of {count}"] = committee.join(members[:count], shallow[:count])
+    times = latency(models, task)
+    rows = [
+        {"model": label, "seed": seed, **times[label], **scores_of(model, task)}
+        for label, model in models.items()
+    ]
+    files.write_json(kept_in, rows)
+    return rows
 
 
 def at_equal_latency(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
