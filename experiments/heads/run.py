@@ -85,15 +85,17 @@ def run(given: argparse.Namespace) -> list[dict]:
                 own = [budget for budget in budgets if budget != 0 or head != "classifier"]
                 try:
                     grid.run(
-                        folder,
-                        given.model,
-                        given.model,
-                        settings,
-                        own,
-                        out,
-                        task_name=name,
-                        model_name=head,
-                        start_name="pretrained",
+                        grid.Job(
+                            folder,
+                            given.model,
+                            given.model,
+                            settings,
+                            own,
+                            out,
+                            task_name=name,
+                            model_name=head,
+                            start_name="pretrained",
+                        ),
                         threads=given.threads,
                     )
                 except RecipeError as error:

@@ -116,15 +116,17 @@ def run(
 ) -> list[dict[str, Any]]:
     """Results of all runs; those that are done are not done again."""
     grid.run(
-        given.out / "task",
-        start_of(given, method),
-        given.model,
-        settings_of(given, method, rate, seeds=seeds),
-        budgets,
-        folder,
-        task_name="mtsamples",
-        model_name=method,
-        start_name="random" if method == "random" else "pretrained",
+        grid.Job(
+            given.out / "task",
+            start_of(given, method),
+            given.model,
+            settings_of(given, method, rate, seeds=seeds),
+            budgets,
+            folder,
+            task_name="mtsamples",
+            model_name=method,
+            start_name="random" if method == "random" else "pretrained",
+        ),
         threads=given.threads,
     )
     return [files.read_json(path) for path in sorted((folder / "units").glob("*/result.json"))]

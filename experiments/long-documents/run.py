@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         settings = FinetuneSettings(**values, max_length=length, seeds=tuple(range(options.seeds)))
         folder = options.out / "runs" / str(length)
         names = {"task_name": TASK, "model_name": f"{length} tokens", "start_name": "pretrained"}
-        grid.run(task, start, start, settings, ("all",), folder, **names, threads=options.threads)
+        grid.run(grid.Job(task, start, start, settings, ("all",), folder, **names), threads=options.threads)
         units = [folder / "units" / f"pretrained-all-{seed}" for seed in range(options.seeds)]
         found = [files.read_json(unit / "result.json") for unit in units]
         seconds = [files.read_json(unit / "costs.json")["seconds"] for unit in units]

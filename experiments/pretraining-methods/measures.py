@@ -101,15 +101,17 @@ def finetuned(study: Study, folder: Path, labels: int, seed: int) -> dict[str, f
         place = folder / "finetune" / name
         settings = study.recipe.finetune_for(name, "main").model_copy(update={"seeds": (seed,)})
         grid.run(
-            study.prepared / "tasks" / name,
-            folder / "model",
-            study.prepared / "tokenizer",
-            settings,
-            (labels,),
-            place,
-            task_name=name,
-            model_name="main",
-            start_name="pretrained",
+            grid.Job(
+                study.prepared / "tasks" / name,
+                folder / "model",
+                study.prepared / "tokenizer",
+                settings,
+                (labels,),
+                place,
+                task_name=name,
+                model_name="main",
+                start_name="pretrained",
+            ),
             threads=study.recipe.threads or 1,
             quiet=True,
         )

@@ -83,15 +83,17 @@ def run(
             folder = out / "runs" / name / arm
             say(f"{name}, {arm}")
             grid.run(
-                out / "tasks" / name,
-                model,
-                model,
-                tuning,
-                ("all",),
-                folder,
-                task_name=name,
-                model_name=arm,
-                start_name="pretrained",
+                grid.Job(
+                    out / "tasks" / name,
+                    model,
+                    model,
+                    tuning,
+                    ("all",),
+                    folder,
+                    task_name=name,
+                    model_name=arm,
+                    start_name="pretrained",
+                ),
                 threads=cores(),
             )
             rows += summary.gather(task, arm, folder, tuning.seeds)

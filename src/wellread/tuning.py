@@ -242,19 +242,18 @@ def _finetune(job: Job, quiet: bool) -> Stage:
     def build(folder: Path) -> None:
         from wellread.finetune import grid
 
-        grid.run(
-            stage_folder(job.out, f"tasks/{job.task}"),
-            job.model,
-            job.model,
-            job.settings,
-            _budgets(_train(job)),
-            folder,
+        wanted = grid.Job(
+            task=stage_folder(job.out, f"tasks/{job.task}"),
+            start=job.model,
+            tokenizer=job.model,
+            settings=job.settings,
+            budgets=_budgets(_train(job)),
+            folder=folder,
             task_name=job.task,
             model_name=job.name,
             start_name="pretrained",
-            threads=job.threads,
-            quiet=quiet,
         )
+        grid.run(wanted, threads=job.threads, quiet=quiet)
 
     return Stage(
         name=f"finetune/{job.task}/{job.name}",

@@ -28,15 +28,17 @@ def run(
     tasks, tokenizer_folder, folder, kind="classify", budgets=(16, "all"), start=None, threads=1, **changes
 ):
     grid.run(
-        tasks / kind,
-        start or toy.model(),
-        tokenizer_folder,
-        toy.settings(**{**QUICK, **changes}),
-        budgets,
-        folder,
-        task_name=kind,
-        model_name="main",
-        start_name="pretrained" if start else "random",
+        grid.Job(
+            tasks / kind,
+            start or toy.model(),
+            tokenizer_folder,
+            toy.settings(**{**QUICK, **changes}),
+            budgets,
+            folder,
+            task_name=kind,
+            model_name="main",
+            start_name="pretrained" if start else "random",
+        ),
         threads=threads,
         quiet=True,
     )
@@ -220,15 +222,17 @@ def test_a_pretrained_start_and_its_failed_runs(tasks, tokenizer, tokenizer_fold
 
 def test_inputs_that_are_cut_are_said_once_and_counted(tasks, tokenizer_folder, tmp_path, capsys):
     grid.run(
-        tasks / "classify",
-        toy.model(),
-        tokenizer_folder,
-        toy.settings(**QUICK, max_length=8),
-        (8, "all"),
-        tmp_path,
-        task_name="classify",
-        model_name="main",
-        start_name="random",
+        grid.Job(
+            tasks / "classify",
+            toy.model(),
+            tokenizer_folder,
+            toy.settings(**QUICK, max_length=8),
+            (8, "all"),
+            tmp_path,
+            task_name="classify",
+            model_name="main",
+            start_name="random",
+        )
     )
     assert capsys.readouterr().err.count("longer than 8 tokens are cut") == 1
     result = json.loads((tmp_path / "units/random-8-0/result.json").read_bytes())

@@ -36,15 +36,17 @@ def runs(tmp_path_factory):
             folder / f"{head}-pieces", causal=head == "lm", kind="bpe" if head == "lm" else "wordpiece"
         )
         grid.run(
-            folder / "task",
-            toy.model(layout),
-            folder / f"{head}-pieces",
-            quick(head),
-            (0, 10, "all"),
-            folder / head,
-            task_name="toy",
-            model_name="main",
-            start_name="random",
+            grid.Job(
+                folder / "task",
+                toy.model(layout),
+                folder / f"{head}-pieces",
+                quick(head),
+                (0, 10, "all"),
+                folder / head,
+                task_name="toy",
+                model_name="main",
+                start_name="random",
+            ),
             quiet=True,
         )
     return folder
@@ -160,15 +162,17 @@ def test_multiple_choice_goes_through_every_head(head, runs, tmp_path):
     settings = quick(head).model_copy(update={"answer": type(quick(head).answer)()})
     layout = STARTS.get(head, "modernbert")
     grid.run(
-        tmp_path / "task",
-        toy.model(layout),
-        pieces,
-        settings,
-        ("all",),
-        tmp_path / "out",
-        task_name="choice",
-        model_name="main",
-        start_name="random",
+        grid.Job(
+            tmp_path / "task",
+            toy.model(layout),
+            pieces,
+            settings,
+            ("all",),
+            tmp_path / "out",
+            task_name="choice",
+            model_name="main",
+            start_name="random",
+        ),
         quiet=True,
     )
     predictor = Predictor.load(tmp_path / "out" / "model")

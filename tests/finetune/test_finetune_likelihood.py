@@ -210,13 +210,13 @@ def test_a_soft_prompt_before_the_answer_is_trained_saved_and_predicts_the_same(
     chosen = settings(
         light={"method": "prompt", "place": "after", "vectors": 3}, seeds=(0,), min_steps=4, max_steps=4
     )
-    grid.run(
+    job = grid.Job(
         *(tmp_path / "task", tmp_path / "start", tmp_path / "tokenizer", chosen, ("all",), tmp_path / "out"),
         task_name="task",
         model_name="main",
         start_name="pretrained",
-        quiet=True,
     )
+    grid.run(job, quiet=True)
     unit = tmp_path / "out/units/pretrained-all-0"
     result = files.read_json(unit / "result.json")
     assert result["trainable_parameters"] == 3 * toy.model(layout).hidden

@@ -144,15 +144,17 @@ def test_a_saved_model_gives_the_scores_of_the_run(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     settings = toy.settings(head="similarity", seeds=(0,), learning_rate=3e-4)
     grid.run(
-        tmp_path / "task",
-        toy.model(),
-        tmp_path / "tokenizer",
-        settings,
-        ("all",),
-        tmp_path / "runs",
-        task_name="toy-pairs",
-        model_name="toy",
-        start_name="random",
+        grid.Job(
+            tmp_path / "task",
+            toy.model(),
+            tmp_path / "tokenizer",
+            settings,
+            ("all",),
+            tmp_path / "runs",
+            task_name="toy-pairs",
+            model_name="toy",
+            start_name="random",
+        ),
         threads=1,
     )
     model: Path = next((tmp_path / "runs").rglob(NOTES)).parent

@@ -136,7 +136,9 @@ def test_a_grid_records_and_says_what_was_picked(tokenizer_folder, tmp_path, cap
     settings = FinetuneSettings(recipe="standard", seeds=(0,), max_steps=2)
     names = {"task_name": "toy", "model_name": "main", "start_name": "random"}
     folder = tmp_path / "grid"
-    grid.run(tmp_path / "task", toy.model(), tokenizer_folder, settings, (8, "all"), folder, **names)
+    grid.run(
+        grid.Job(tmp_path / "task", toy.model(), tokenizer_folder, settings, (8, "all"), folder, **names)
+    )
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("toy: standard")]
     assert said == [
         "toy: standard for 8, 24 examples and 2 layers x 32: epochs = 3, min_steps = 0, "
@@ -147,5 +149,5 @@ def test_a_grid_records_and_says_what_was_picked(tokenizer_folder, tmp_path, cap
     assert result["steps"] == 1
     before = (folder / "units/random-8-0/manifest.json").read_bytes()
     stated = FinetuneSettings(recipe="standard", seeds=(0,), max_steps=2, batch=32)
-    grid.run(tmp_path / "task", toy.model(), tokenizer_folder, stated, (8, "all"), folder, **names)
+    grid.run(grid.Job(tmp_path / "task", toy.model(), tokenizer_folder, stated, (8, "all"), folder, **names))
     assert (folder / "units/random-8-0/manifest.json").read_bytes() != before

@@ -21,18 +21,18 @@ def models(tmp_path_factory):
     toy.make_tokenizer(folder / "tokenizer")
     for kind in toy.KINDS:
         write_task(toy.task(kind, 60, 20), folder / "tasks" / kind)
-        grid.run(
-            folder / "tasks" / kind,
-            toy.model(),
-            folder / "tokenizer",
-            toy.settings(seeds=(0,), max_steps=40, min_steps=40),
-            ("all",),
-            folder / kind,
+        job = grid.Job(
+            task=folder / "tasks" / kind,
+            start=toy.model(),
+            tokenizer=folder / "tokenizer",
+            settings=toy.settings(seeds=(0,), max_steps=40, min_steps=40),
+            budgets=("all",),
+            folder=folder / kind,
             task_name=kind,
             model_name="main",
             start_name="random",
-            quiet=True,
         )
+        grid.run(job, quiet=True)
     return folder
 
 

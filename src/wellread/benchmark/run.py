@@ -160,19 +160,18 @@ def _finetune(job: Job, part: Part) -> Stage:
 
         kind = stages.fingerprints([any_seeds], job.out)[name]
         _take_over(stage_folder(job.out, name), folder, kind)
-        grid.run(
-            stage_folder(job.out, f"tasks/{part.name}"),
-            model,
-            model,
-            settings,
-            ("all",),
-            folder,
+        wanted = grid.Job(
+            task=stage_folder(job.out, f"tasks/{part.name}"),
+            start=model,
+            tokenizer=model,
+            settings=settings,
+            budgets=("all",),
+            folder=folder,
             task_name=part.name,
             model_name=job.name,
             start_name="pretrained",
-            threads=job.threads,
-            quiet=True,
         )
+        grid.run(wanted, threads=job.threads, quiet=True)
 
     any_seeds = Stage(
         name=name,

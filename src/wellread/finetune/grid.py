@@ -39,26 +39,40 @@ StartName = Literal["pretrained", "random"]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """What all the runs of a grid share.
+class Job:
+    """One task from one start.
 
     Attributes:
-        task, tokenizer, folder: folders of the task and the tokenizer, and where units/ and model/ are made.
-        start: checkpoint folder, or the architecture to start at random.
-        settings: with the learning rate of this start.
-        task_name, model_name, start_name: for the results.
-        units: budget and seed of every run.
-        inputs: a hash of everything that the runs depend on but their budget and seed.
+        task: folder of the task.
+        start: folder of the pre-trained checkpoint, or the architecture to start at random.
+        tokenizer: folder of the tokenizer.
+        settings: the recipe's [finetune] for this task and model.
+        budgets: numbers of training examples; "all" for all.
+        folder: where units/START-BUDGET-SEED/ and model/ are made (see docs/architecture.md).
+        task_name, model_name: for the results.
+        start_name: for the results; "random" takes ``settings.random_learning_rate`` where it is given.
     """
 
     task: Path
     start: Path | ModelSettings
     tokenizer: Path
     settings: FinetuneSettings
+    budgets: Sequence[Budget]
     folder: Path
     task_name: str
     model_name: str
     start_name: StartName
+
+
+@dataclass(frozen=True)
+class Grid(Job):
+    """A job with its settings picked and its runs laid out.
+
+    Attributes:
+        units: budget and seed of every run.
+        inputs: a hash of everything that the runs depend on but their budget and seed.
+    """
+
     units: tuple[tuple[Budget, int], ...]
     inputs: str
 
@@ -76,32 +90,11 @@ class Grid:
         return self.folder / "candidates" / self.unit(self.largest, seed).name
 
 
-def run(
-    task: Path,
-    start: Path | ModelSettings,
-    tokenizer: Path,
-    settings: FinetuneSettings,
-    budgets: Sequence[Budget],
-    folder: Path,
-    *,
-    task_name: str,
-    model_name: str,
-    start_name: StartName,
-    threads: int = 1,
-    quiet: bool = False,
-) -> None:
+def run(job: Job, *, threads: int = 1, quiet: bool = False) -> None:
     """Fine-tune for every budget and seed that has not been done, then keep the best model.
 
     Args:
-        task: folder of the task.
-        start: folder of the pre-trained checkpoint, or the architecture to start at random.
-        tokenizer: folder of the tokenizer.
-        settings: the recipe's [finetune] for this task and model.
-        budgets: numbers of training examples; "all" for all.
-        folder: where units/START-BUDGET-SEED/ and model/ are made (see docs/architecture.md).
-        task_name: name in the results.
-        model_name: name in the results.
-        start_name: name in the results; "random" takes ``settings.random_learning_rate`` where it is given.
+        job: what is fine-tuned on what.
         threads: CPU threads; so many runs go side by side, each in a process; on a GPU one at a time.
         quiet: say nothing.
 
@@ -109,37 +102,36 @@ def run(
         UserError: the task, tokenizer or checkpoint cannot be read, or ``finetune.max_length`` or the layers
             to freeze and re-initialise are more than the model has.
     """
-    if start_name == "random":
-        settings = _from_random(settings)
-    longest(start, settings)  # refuse what cannot be done before any work
-    stable.check(settings, stable.size_of(start))
-    parsed = read_task(task, task_name)
-    layout = start.layout if isinstance(start, ModelSettings) else build.load_config(start).model_type
-    settings = choose_head(settings, parsed, layout)
-    check_head(settings, parsed, layout, budgets)
-    chosen = distinct_budgets(budgets, len(parsed.splits["train"]), quiet=quiet)
-    if settings.class_weights and parsed.kind == "regress" and not quiet:
-        say(f"{task_name}: finetune.class_weights has no meaning for scores and is ignored")
-    grid = Grid(
-        task=task,
-        start=start,
-        tokenizer=tokenizer,
-        settings=settings,
-        folder=folder,
-        task_name=task_name,
-        model_name=model_name,
-        start_name=start_name,
-        units=tuple((budget, seed) for budget in chosen for seed in settings.seeds),
-        inputs=_inputs(parsed, start, tokenizer, settings),
-    )
+    grid, task = _laid_out(job, quiet=quiet)
     # The largest first: small ones fill the gaps at the end.
     left = [unit for unit in reversed(grid.units) if not _is_intact(grid.unit(*unit), inputs=grid.inputs)]
     if left:
-        if settings.recipe and not quiet:
-            _say_what_is_picked(grid, parsed)
-        _run_units(grid, left, threads, parsed.metric, quiet=quiet)
-    _keep_best(grid, parsed.metric, quiet=quiet)
+        if grid.settings.recipe and not quiet:
+            _say_what_is_picked(grid, task)
+        _run_units(grid, left, threads, task.metric, quiet=quiet)
+    _keep_best(grid, task.metric, quiet=quiet)
     _opened.cache_clear()
+
+
+def _laid_out(job: Job, *, quiet: bool) -> tuple[Grid, Task]:
+    """The job's runs, and its task; what cannot be done is refused here, before any work."""
+    settings = _from_random(job.settings) if job.start_name == "random" else job.settings
+    longest(job.start, settings)
+    stable.check(settings, stable.size_of(job.start))
+    task = read_task(job.task, job.task_name)
+    start = job.start
+    layout = start.layout if isinstance(start, ModelSettings) else build.load_config(start).model_type
+    settings = choose_head(settings, task, layout)
+    check_head(settings, task, layout, job.budgets)
+    chosen = distinct_budgets(job.budgets, len(task.splits["train"]), quiet=quiet)
+    if settings.class_weights and task.kind == "regress" and not quiet:
+        say(f"{job.task_name}: finetune.class_weights has no meaning for scores and is ignored")
+    grid = Grid(
+        **vars(job) | {"settings": settings, "budgets": tuple(job.budgets)},
+        units=tuple((budget, seed) for budget in chosen for seed in settings.seeds),
+        inputs=_inputs(task, job.start, job.tokenizer, settings),
+    )
+    return grid, task
 
 
 def _from_random(settings: FinetuneSettings) -> FinetuneSettings:

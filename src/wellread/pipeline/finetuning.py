@@ -60,19 +60,18 @@ def _finetune(context: Context, task: str, begin: Begin) -> Stage:
     def build(folder: Path) -> None:
         from wellread.finetune import grid
 
-        grid.run(
-            context.folder(f"tasks/{task}"),
-            model,
-            context.folder("tokenizer") if begin.inputs or not isinstance(model, Path) else model,
-            settings,
-            recipe.tasks[task].budgets,
-            folder,
+        job = grid.Job(
+            task=context.folder(f"tasks/{task}"),
+            start=model,
+            tokenizer=context.folder("tokenizer") if begin.inputs or not isinstance(model, Path) else model,
+            settings=settings,
+            budgets=recipe.tasks[task].budgets,
+            folder=folder,
             task_name=task,
             model_name=begin.name,
             start_name=begin.start,
-            threads=recipe.threads or cores(),
-            quiet=context.quiet,
         )
+        grid.run(job, threads=recipe.threads or cores(), quiet=context.quiet)
 
     used: dict[str, Any] = {
         "finetune": settings.facts("starts"),

@@ -46,15 +46,17 @@ def test_from_the_grid_to_predictions(method, tokenizer_folder, tokenizer, tmp_p
         seeds=(0,), light={"method": method}, max_steps=6, min_steps=6, evaluations=1, learning_rate=1e-2
     )
     grid.run(
-        tmp_path / "task",
-        tmp_path / "start",
-        tokenizer_folder,
-        settings,
-        ("all",),
-        tmp_path / "out",
-        task_name="t",
-        model_name="m",
-        start_name="pretrained",
+        grid.Job(
+            tmp_path / "task",
+            tmp_path / "start",
+            tokenizer_folder,
+            settings,
+            ("all",),
+            tmp_path / "out",
+            task_name="t",
+            model_name="m",
+            start_name="pretrained",
+        ),
         quiet=True,
     )
     facts = files.read_json(tmp_path / "out" / "units" / "pretrained-all-0" / "result.json")
@@ -87,15 +89,17 @@ def test_from_the_grid_to_predictions(method, tokenizer_folder, tokenizer, tmp_p
 def test_a_random_start_trains_everything(tokenizer_folder, tmp_path):
     write_task(toy.task("classify", 20, 10), tmp_path / "task")
     grid.run(
-        tmp_path / "task",
-        toy.model(),
-        tokenizer_folder,
-        toy.settings(seeds=(0,), light={"method": "lora"}, max_steps=1, min_steps=1, evaluations=1),
-        ("all",),
-        tmp_path / "out",
-        task_name="t",
-        model_name="m",
-        start_name="random",
+        grid.Job(
+            tmp_path / "task",
+            toy.model(),
+            tokenizer_folder,
+            toy.settings(seeds=(0,), light={"method": "lora"}, max_steps=1, min_steps=1, evaluations=1),
+            ("all",),
+            tmp_path / "out",
+            task_name="t",
+            model_name="m",
+            start_name="random",
+        ),
         quiet=True,
     )
     facts = files.read_json(tmp_path / "out" / "units" / "random-all-0" / "result.json")

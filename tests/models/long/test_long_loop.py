@@ -59,7 +59,7 @@ def tune(folder, start, task, **changes):
     write_task(task, folder / "task")
     names = {"task_name": "toy", "model_name": "long", "start_name": "pretrained"}
     settings = toy.settings(seeds=(0,), dropout=0.0, **changes)
-    grid.run(folder / "task", start, start, settings, ("all",), folder / "run", **names, quiet=True)
+    grid.run(grid.Job(folder / "task", start, start, settings, ("all",), folder / "run", **names), quiet=True)
     return json.loads((folder / "run" / "units" / "pretrained-all-0" / "result.json").read_text())
 
 
