@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from markupsafe import Markup
@@ -13,7 +13,8 @@ from wellread.report import charts
 from wellread.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Style
 
 WIDTH = 560
-NEAR = 12  # dots so close share their label
+NEAR = 12  # pixels; dots so close share their label
+GLYPH, LINE = 6.5, 11  # about the size of a label's characters, in pixels
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,49 @@ class Dot:
     score: float
     interval: tuple[float, ...]
     look: Style
+
+
+@dataclass(frozen=True)
+class Label:
+    """Numbers of dots, and where in pixels they are printed: left end and base line."""
+
+    x: float
+    y: float
+    numbers: tuple[str, ...]
+
+    @property
+    def told(self) -> str:
+        """What is printed."""
+        return ", ".join(self.numbers)
+
+    def hits(self, other: Label) -> bool:
+        """Whether the two would be printed over each other."""
+        first, second = sorted((self, other), key=lambda one: one.x)
+        return second.x < first.x + GLYPH * len(first.told) and abs(self.y - other.y) < LINE
+
+
+def labels(spots: Sequence[tuple[float, float, str]]) -> list[Label]:
+    """A label for each group of near dots, to its right; where that is printed on, a line or more above.
+
+    Args:
+        spots: x and y in pixels and the number of each dot.
+    """
+    groups: list[list[tuple[float, float, str]]] = []
+    for spot in sorted(spots):
+        near = [group for group in groups if any(_near(spot, one) for one in group)]
+        groups = [group for group in groups if group not in near] + [[*sum(near, []), spot]]
+    found: list[Label] = []
+    for group in sorted(groups):
+        x, y, _ = max(group)
+        label = Label(x + 6, y - 5, tuple(sorted((number for _, _, number in group), key=int)))
+        while any(label.hits(one) for one in found):
+            label = replace(label, y=label.y - LINE)
+        found.append(label)
+    return found
+
+
+def _near(one: tuple[float, float, str], other: tuple[float, float, str]) -> bool:
+    return abs(one[0] - other[0]) < NEAR and abs(one[1] - other[1]) < NEAR
 
 
 def chart(title: str, x_label: str, y_label: str, dots: Sequence[Dot], floor: float) -> Markup:
@@ -58,7 +102,7 @@ def chart(title: str, x_label: str, y_label: str, dots: Sequence[Dot], floor: fl
         charts.x_axis([mark for mark in marks if left <= mark <= right], x, WIDTH),
         f'<path class="gate" d="M{LEFT} {TOP + y(floor):.1f}H{WIDTH - RIGHT}"/>',
     ]
-    spots: dict[tuple[int, int], list[tuple[float, float, str]]] = {}
+    spots: list[tuple[float, float, str]] = []
     for one in dots:
         across, down = LEFT + x(one.cost), TOP + y(one.score)
         top, bottom = (TOP + y(edge) for edge in reversed(one.interval))
@@ -69,11 +113,9 @@ def chart(title: str, x_label: str, y_label: str, dots: Sequence[Dot], floor: fl
             f'<path class="line faint" d="M{place} {top:.1f}V{bottom:.1f}"/>'
             f"{charts.marker(one.look.marker, across, down)}</g>"
         )
-        spots.setdefault((round(across / NEAR), round(down / NEAR)), []).append((across, down, one.number))
-    for together in spots.values():
-        across, down, _ = together[0]
-        told = ", ".join(number for _, _, number in together)
-        parts.append(f'<text class="tick" x="{across + 6:.1f}" y="{down - 5:.1f}">{told}</text>')
+        spots.append((across, down, one.number))
+    for label in labels(spots):
+        parts.append(f'<text class="tick" x="{label.x:.1f}" y="{label.y:.1f}">{label.told}</text>')
     parts.append(
         f'<text class="axis" x="{LEFT + inner_width / 2:.0f}" y="{HEIGHT - 5}" text-anchor="middle">'
         f"{escape(x_label)}</text>"
