@@ -36,7 +36,7 @@ def tiny_recipe(folder, text):
 
 def test_a_variant_grows_from_another_of_the_same_run(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "PROBE_SECONDS", 0.05)
-    path = tiny_recipe(tmp_path, "lengths = [[32, 0.5], [64, 0.5]]\n" + GROWN)
+    path = tiny_recipe(tmp_path, 'precision = "fp32"\nlengths = [[32, 0.5], [64, 0.5]]\n' + GROWN)
     found = plan.plan(str(path), tmp_path / "run")
     assert found["problems"] == []
     assert any("grown from 2 x 32" in note and "computes the same" in note for note in found["notes"])

@@ -28,8 +28,9 @@ from wellread.compress.targets import Candidate, missing
 from wellread.compress.units import FP32, Shop
 from wellread.errors import UserError
 from wellread.models import build
+from wellread.models.grow.shapes import settings_of
 from wellread.progress import say
-from wellread.settings import FinetuneSettings, ModelSettings
+from wellread.settings import FinetuneSettings
 from wellread.tasks.read import read_task
 from wellread.tasks.task import Task
 from wellread.workers import cores
@@ -208,27 +209,14 @@ def counted(shop: Shop) -> float | None:
     """FLOPs of the model over those of its binary form, as BiBERT counts, for an input of 128 tokens."""
     config: Any = build.load_config(shop.subject.folder)
     length = min(128, config.max_position_embeddings)
-    shape = {
-        "layers": config.num_hidden_layers,
-        "hidden": config.hidden_size,
-        "heads": config.num_attention_heads,
-        "ffn": config.intermediate_size,
-        "max_length": config.max_position_embeddings,
-    }
-    if config.model_type == "bert":
-        count = accounting.bert(ModelSettings(layout="bert", **shape), config.vocab_size, length)
+    if config.model_type not in ("bert", "modernbert"):
+        return None
+    shape = settings_of(config)
+    if shape.layout == "bert":
+        count = accounting.bert(shape, config.vocab_size, length)
         return count.real_flops / count.binary_flops
-    if config.model_type == "modernbert":
-        window = {"local_attention": config.local_attention, "global_every": global_every(config)}
-        real, binary = accounting.modernbert_flops(ModelSettings(**shape, **window), length)
-        return real / binary
-    return None
-
-
-def global_every(config: Any) -> int:
-    """Every how many layers of a ModernBERT one attends globally."""
-    places = [place for place, kind in enumerate(config.layer_types) if kind == "full_attention"]
-    return places[1] - places[0] if len(places) > 1 else config.num_hidden_layers
+    real, binary = accounting.modernbert_flops(shape, length)
+    return real / binary
 
 
 def distilled(shop: Counter, task: Path, given: argparse.Namespace) -> dict[str, Any]:

@@ -90,13 +90,15 @@ def _machine() -> list[dict[str, Any]]:
     import psutil
     import torch
 
+    from wellread.precision import fast_bfloat16
     from wellread.workers import cores
 
+    narrow = ", fast bfloat16" if fast_bfloat16("cpu") else ""
     memory = psutil.virtual_memory()
     enough = memory.available > 3 * GIGABYTE
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (optional)"
     return [
-        _check("cores", "good", f"{cores()} ({torch.backends.cpu.get_cpu_capability()})"),
+        _check("cores", "good", f"{cores()} ({torch.backends.cpu.get_cpu_capability()}{narrow})"),
         _check(
             "memory",
             "good" if enough else "note",

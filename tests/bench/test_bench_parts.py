@@ -46,7 +46,7 @@ def test_everything_in_one_run(tiny_options, tiny_data, monkeypatch):
     assert list(dict.fromkeys(parts)) == ["machine", "layers", "steps", "memory"]
     patterns, levels, passes = 5, 2, 3
     assert parts.count("layers") == passes * (1 + patterns * levels)
-    assert parts.count("steps") == 1 + len(steps.VARIANTS)
+    assert parts.count("steps") == 1 + len(steps.variants())
     for one in records:
         if one["part"] in ("layers", "steps"):
             assert one["share_of_peak"] > 0
@@ -104,7 +104,7 @@ def test_a_call_makes_all_three_gradients_anew():
 def test_both_steps_of_a_pair_read_the_same_batch(tiny_options, tiny_data):
     model = tiny_options.model(tiny_options.shape)
     dense, none = steps.packed_step(tiny_data, model, steps.DENSE)
-    sparse, zeros = steps.packed_step(tiny_data, model, ("block8", 0.75))
+    sparse, zeros = steps.packed_step(tiny_data, model, steps.Variant("block8", 0.75))
     dense(0)  # the baseline is called more often than a candidate
     first, second = dense(3)["step"], sparse(3)["step"]
     assert first.tokens == second.tokens == tiny_data.packing.batch(3).tokens

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 import toy
 
+from wellread import precision
 from wellread.errors import DataError
 from wellread.finetune import classifier, data, loop, objective
 from wellread.models import build, heads, packed
@@ -233,6 +235,35 @@ def test_packed_and_padded_give_the_same_loss_and_gradients(tokenizer):
     assert loss.item() == pytest.approx(stock.item(), abs=1e-5)
     for name, weight in model.named_parameters():
         assert torch.allclose(weight.grad, gradients[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize(
+    ("asked", "fine_tuned", "narrow"),
+    [
+        ("auto", False, True),
+        ("fp32", False, False),
+        ("bf16", True, False),
+    ],
+)
+def test_only_plain_training_steps_multiply_in_bfloat16(asked, fine_tuned, narrow, tokenizer, monkeypatch):
+    monkeypatch.setattr(precision, "_fast_processor", lambda: True)
+    task, seen = toy.task("classify"), {"steps": set(), "scores": set()}
+    prepared = data.prepare(task, task.splits["train"], tokenizer, 64)
+    logits_of = prepared.head.logits
+
+    def loss(*arguments):
+        seen["steps"].add(torch.is_autocast_enabled("cpu"))
+        return prepared.head.loss(*arguments)
+
+    def logits(*arguments):
+        seen["scores"].add(torch.is_autocast_enabled("cpu"))
+        return logits_of(*arguments)
+
+    watched = replace(prepared, head=replace(prepared.head, logits=logits))
+    model = packed.enable(heads.task_model(toy.model(), tokenizer, "classify", task.labels, 0.0, 0))
+    settings = toy.settings(max_steps=2, precision=asked)
+    loop.tune(model, watched, task.splits["train"], settings, 0, loss=loss, fine_tuned=fine_tuned)
+    assert seen == {"steps": {narrow}, "scores": {False}}
 
 
 def test_a_pretrained_start_keeps_its_body(tokenizer, tmp_path):

@@ -51,7 +51,7 @@ def tiny_model(**changes):
 
 
 def tiny_settings(**changes):
-    return PretrainSettings(**({"tokens": 6_000, "batch_tokens": 512} | changes))
+    return PretrainSettings(**({"tokens": 6_000, "batch_tokens": 512, "precision": "fp32"} | changes))
 
 
 def build_language(folder, causal):

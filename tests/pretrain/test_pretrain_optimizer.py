@@ -20,9 +20,12 @@ def random_matrix(rows, columns, seed=0):
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(128, 512), (512, 128)])
-def test_muon_singular_values_are_near_one(shape):
-    values = torch.linalg.svdvals(orthogonalise(random_matrix(*shape)))
+def test_muon_singular_values_are_near_one(shape, kind):
+    found = orthogonalise(random_matrix(*shape), kind)
+    assert found.dtype == torch.float32
+    values = torch.linalg.svdvals(found)
     assert float(values.min()) > 0.6 and float(values.max()) < 1.25
 
 
@@ -142,7 +145,9 @@ def test_muon_scales_tall_matrices_by_outputs_over_inputs(sparse):
         sparsify(model, SparsitySettings(level=0.5), seed=0)
     hidden = hidden_matrices(model)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = Optimizer(model, PretrainSettings(optimizer="muon", weight_decay=0.0, clip=1e9))
+    optimizer = Optimizer(
+        model, PretrainSettings(optimizer="muon", weight_decay=0.0, clip=1e9, precision="fp32")
+    )
     for name, parameter in model.named_parameters():
         parameter.grad = torch.zeros_like(parameter)
         if name in hidden:

@@ -92,7 +92,7 @@ def test_interrupted_anywhere_equals_uninterrupted(variant, language, tmp_path, 
 def command(language, folder, threads=1, model=None, **settings):
     given = {
         "model": {"layers": 2, "hidden": 32, "heads": 2, "max_length": 64} | (model or {}),
-        "pretrain": {"tokens": 6_000, "batch_tokens": 512} | settings,
+        "pretrain": {"tokens": 6_000, "batch_tokens": 512, "precision": "fp32"} | settings,
     }
     script = Path(__file__).with_name("run_tiny.py")
     parts = [language.tokens, language.tokenizer, folder, threads, json.dumps(given)]

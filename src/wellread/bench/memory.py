@@ -18,7 +18,7 @@ from wellread.bench.options import Options
 from wellread.bench.steps import DENSE, Variant, described, packed_step, shape_name
 from wellread.errors import UserError
 
-VARIANTS: tuple[Variant, ...] = (("block16", 0.75),)
+VARIANTS: tuple[Variant, ...] = (Variant("block16", 0.75),)
 STEPS = 3
 PASSES = {"process": "everything resident", "training": "without what the libraries and the data take"}
 RECOMPUTE = {False: "", True: "; activations recomputed"}
@@ -111,7 +111,7 @@ def _run(wanted: dict[str, Any]) -> dict[str, float]:
         tokens, folder = Path(wanted["tokens"]), Path(wanted["tokenizer"])
         data = load(tokens, folder, model.max_length, wanted["batch_tokens"], Path(scratch))
         before = peak_bytes()
-        call, zeros = packed_step(data, model, tuple(wanted["variant"]), recompute=wanted["recompute"])
+        call, zeros = packed_step(data, model, Variant(*wanted["variant"]), recompute=wanted["recompute"])
         for number in range(STEPS):
             call(number)
     return {"process": peak_bytes(), "training": peak_bytes() - before, "zeros": zeros}

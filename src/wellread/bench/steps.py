@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from wellread.bench import measure
 from wellread.bench.data import SEED, Data
 from wellread.bench.measure import Call, Record, Timing, alternate, as_baseline, compared, record
 from wellread.bench.options import Options
+from wellread.precision import Precision, fast_bfloat16
 from wellread.pretrain.parts import deterministic
 from wellread.pretrain.state import Done
 from wellread.pretrain.step import take_step
@@ -15,23 +17,33 @@ from wellread.pretrain.trainer import Trainer, make_trainer
 from wellread.settings import ModelSettings, PretrainSettings, SparsitySettings
 from wellread.sparsity.patterns import Pattern
 
-Variant = tuple[Pattern | None, float]  # pattern (None: dense) and level of sparsity
-DENSE: Variant = (None, 0.0)
-VARIANTS: tuple[Variant, ...] = (
-    ("unstructured", 0.75),
-    ("block8", 0.75),
-    ("block16", 0.75),
-    ("block16", 0.875),
+
+class Variant(NamedTuple):
+    """What is trained: pattern (None: dense) and level of sparsity, and the type of matrix products."""
+
+    pattern: Pattern | None
+    level: float
+    precision: Precision = "fp32"
+
+
+DENSE = Variant(None, 0.0)
+VARIANTS = (
+    Variant("unstructured", 0.75),
+    Variant("block8", 0.75),
+    Variant("block16", 0.75),
+    Variant("block16", 0.875),
 )
+# Where the processor is not made for bfloat16, these take several times as long.
+NARROW = (Variant(None, 0.0, "bf16"), Variant("block16", 0.75, "bf16"))
 WARMUP = 1
 SCHEDULED = 100_000  # steps of the learning rate's schedule, never reached
 
 
 def bench(options: Options, data: Data, threads: int, advance: Callable[[], None]) -> list[Record]:
-    """Every variant against the dense step; the two of a pair get the same batch."""
+    """Every variant against the dense step in float32; the two of a pair get the same batch."""
     model = options.model(options.shape)
     dense, _ = packed_step(data, model, DENSE)
-    made = {variant: packed_step(data, model, variant) for variant in VARIANTS}
+    made = {variant: packed_step(data, model, variant) for variant in variants()}
     pairs = alternate(
         dense,
         {variant: call for variant, (call, _) in made.items()},
@@ -50,7 +62,12 @@ def bench(options: Options, data: Data, threads: int, advance: Callable[[], None
 
 def calls(options: Options) -> int:
     """How often ``advance`` will be called."""
-    return len(VARIANTS) * (WARMUP + options.rounds["steps"])
+    return len(variants()) * (WARMUP + options.rounds["steps"])
+
+
+def variants() -> tuple[Variant, ...]:
+    """What is worth timing on this processor."""
+    return VARIANTS + (NARROW if fast_bfloat16("cpu") else ())
 
 
 def packed_step(
@@ -84,15 +101,15 @@ def next_step(trainer: Trainer, data: Data) -> Call:
 
 def pretrain_settings(batch_tokens: int, variant: Variant) -> PretrainSettings:
     """The defaults of a recipe, with the variant's sparsity."""
-    pattern, level = variant
-    sparsity = SparsitySettings(level=level, **({"pattern": pattern} if pattern else {}))
-    return PretrainSettings(batch_tokens=batch_tokens, precision="fp32", sparsity=sparsity)
+    pattern = {"pattern": variant.pattern} if variant.pattern else {}
+    sparsity = SparsitySettings(level=variant.level, **pattern)
+    return PretrainSettings(batch_tokens=batch_tokens, precision=variant.precision, sparsity=sparsity)
 
 
 def described(variant: Variant, zeros: float) -> dict[str, object]:
     """The variant as it stands in records."""
-    pattern, level = variant
-    return {"pattern": pattern or "dense", "sparsity": level, "zeros": zeros}
+    narrow = "" if variant.precision == "fp32" else f", {variant.precision}"
+    return {"pattern": (variant.pattern or "dense") + narrow, "sparsity": variant.level, "zeros": zeros}
 
 
 def shape_name(shape: tuple[int, int]) -> str:

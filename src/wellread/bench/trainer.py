@@ -41,7 +41,7 @@ from wellread.models import build
 from wellread.settings import ModelSettings
 from wellread.sparsity.flops import training_flops
 
-VARIANTS: tuple[Variant, ...] = (DENSE, ("block16", 0.75))
+VARIANTS: tuple[Variant, ...] = (DENSE, Variant("block16", 0.75))
 # Of train_sampling_strategy, to the name of the baseline.
 BASELINES = {"random": "padded Trainer", "group_by_length": "padded Trainer, grouped by length"}
 WARMUP = 1

@@ -31,6 +31,7 @@ from wellread.finetune.stability import averaging
 from wellread.finetune.stability.freeze import freeze
 from wellread.finetune.stability.reinitialise import reinitialise
 from wellread.models import build, packed
+from wellread.precision import Precision, autocast
 from wellread.schedules import learning_rate
 from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.task import Example
@@ -93,6 +94,7 @@ class _Best:
 class _Ways:
     loss: Loss
     after: After | None
+    precision: Precision
 
 
 def finetune(
@@ -159,7 +161,8 @@ def tune(
         seed: of the dropout and the order.
         loss: instead of the head's own, a teacher's for instance.
         after: called after each step.
-        fine_tuned: the model already predicts this task, so a regression's head gives scores as they are.
+        fine_tuned: the model already predicts this task, so a regression's head gives scores as they are; it
+            is trained in float32, for what compression rounds should not be rounded twice.
 
     Returns:
         The outcome, with the same model in evaluation mode on the CPU, its best weights in place.
@@ -175,7 +178,7 @@ def tune(
     result = FinetuneResult(labels=len(train), truncated=_truncated(data, members))
     result.trainable_parameters, result.parameters = light.count(model)
     with build.seeded(rng.derive(seed, "finetune-dropout")):
-        ways = _Ways(loss or data.head.loss, after)
+        ways = _Ways(loss or data.head.loss, after, "fp32" if fine_tuned else settings.precision)
         best = _train(model, data, members, goal, settings, seed, result, ways) if train else _Best()
     if not result.failed:
         if best.state:
@@ -234,11 +237,13 @@ def _train(
         model, settings.average, steps, ema_decay=settings.ema_decay, swa_last=settings.swa_last
     )
     losses: list[float] = []
+    device = next(model.parameters()).device
     model.train()
     for step in range(steps):
         set_rates(optimiser, settings, step, learning_rate.linear(step, steps, settings.warmup))
         index = members[batches.order(len(members), step * settings.batch, settings.batch, seed)]
-        loss = ways.loss(model, split, index, goal, rng.derive(seed, "finetune-step", step))
+        with autocast(ways.precision, device):
+            loss = ways.loss(model, split, index, goal, rng.derive(seed, "finetune-step", step))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         losses.append(loss.item())

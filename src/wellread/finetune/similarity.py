@@ -180,7 +180,8 @@ def similarities(model: Any, batch: PackedBatch, special: Tensor) -> Tensor:
             *(each.split(batch.lengths) for each in (joined, weights, plain)), strict=True
         )
     ]
-    return torch.stack([_match(*texts[at], *texts[at + 1]) for at in range(0, len(texts), 2)])
+    with torch.autocast(joined.device.type, enabled=False):  # bfloat16 has two digits for a cosine
+        return torch.stack([_match(*texts[at], *texts[at + 1]) for at in range(0, len(texts), 2)])
 
 
 def _match(first: Tensor, first_weights: Tensor, second: Tensor, second_weights: Tensor) -> Tensor:

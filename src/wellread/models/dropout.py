@@ -17,11 +17,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from wellread.precision import widened
 from wellread.sparsity.kernels import build as kernels
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
     """(..., n) -> (..., n): each element is 0 with a chance of ``rate`` and otherwise divided by 1 - rate."""
+    x = widened(x)
     usable = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() > 0 and 0 < rate < 1
     if not usable or kernels.load_elementwise() is None:
         return F.dropout(x, rate)

@@ -23,6 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertMLP
 
 from wellread.models import dropout
+from wellread.precision import widened
 from wellread.sparsity.kernels import build as kernels
 
 
@@ -53,7 +54,7 @@ def feed_forward(module: ModernBertMLP, hidden_states: Tensor) -> Tensor:
 
 def gated_gelu(halves: Tensor) -> Tensor:
     """(..., 2 n) -> (..., n): gelu(first half) * second half."""
-    return _GatedGelu.apply(halves)
+    return _GatedGelu.apply(widened(halves))
 
 
 def attend(
@@ -64,13 +65,14 @@ def attend(
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """The stock attention layer, (1, T, d) -> (1, T, d), with the positions rotated in one go."""
-    if hidden_states.dtype != torch.float32 or torch.is_autocast_enabled(hidden_states.device.type):
+    kind = hidden_states.device.type
+    if hidden_states.dtype != torch.float32 or (kind != "cpu" and torch.is_autocast_enabled(kind)):
         # The stock rotation widens to float32 and back.
         return ModernBertAttention.forward(
             module, hidden_states, position_embeddings, attention_mask, **options
         )
     shape = hidden_states.shape[:-1]
-    qkv = module.Wqkv(hidden_states).view(*shape, 3, -1, module.head_dim)
+    qkv = widened(module.Wqkv(hidden_states)).view(*shape, 3, -1, module.head_dim)
     # A table that all rows share is not contiguous then, and torch operations take it.
     query, key, value = _Rotate.apply(qkv, *(table.expand(*shape, -1) for table in position_embeddings))
     attention = ALL_ATTENTION_FUNCTIONS[module.config._attn_implementation]

@@ -22,6 +22,7 @@ from wellread.models.fused import fuse, unfuse
 from wellread.models.long import encoder as long
 from wellread.models.long import window
 from wellread.models.runs import by_runs
+from wellread.precision import widened
 from wellread.tokens.batch import PackedBatch
 
 NAME = "wellread_packed"
@@ -118,7 +119,7 @@ def attention(
         distance=None if wide is None else wide - 1,
         dropout=options.get("dropout", 0.0),
     )
-    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    q, k, v = (widened(tensor[0].transpose(0, 1)) for tensor in (query, key, value))
     if slots is not None:
         output = _slotted(q, k, v, lengths, slots, rule)
     elif v.is_cuda and not rule.dropout and v.dtype in (torch.float16, torch.bfloat16):

@@ -16,10 +16,11 @@ from transformers import PreTrainedTokenizerBase
 
 from wellread.errors import ArtefactError
 from wellread.models import build, packed
-from wellread.models.grow.shapes import Shape
+from wellread.models.grow.shapes import settings_of
 from wellread.models.heads import lm_logits
 from wellread.objectives import salt
 from wellread.objectives.prediction import Prediction, Soft
+from wellread.precision import autocast
 from wellread.settings import ModelSettings, TeacherSettings
 from wellread.sparsity.flops import step_flops
 from wellread.tokens import tokenizer as tokenizers
@@ -47,7 +48,8 @@ class Teacher:
         weight = salt.weight(self.settings, progress)
         if not weight:
             return prediction
-        soft = soft_targets(self.model, prediction, self.settings)
+        with autocast("auto", self.model.device):
+            soft = soft_targets(self.model, prediction, self.settings)
         return replace(prediction, soft=replace(soft, weight=weight))
 
     def flops(self, lengths: Sequence[int], predictions: int, progress: float = 0.0) -> float:
@@ -76,7 +78,7 @@ def open_teacher(
     """
     folder = Path(settings.path)
     check_tokenizer(folder, tokenizer)
-    shape = shape_of(build.load_config(folder))
+    shape = settings_of(build.load_config(folder))
     check_shape(shape, causal, 0)
     model = build.load(folder, "clm" if causal else "mlm")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,23 +127,6 @@ def check_shape(shape: ModelSettings, causal: bool, max_length: int) -> None:
         )
 
 
-def shape_of(config: Any) -> ModelSettings:
-    """A checkpoint's architecture as settings."""
-    found = Shape.of(config)
-    return ModelSettings.model_validate(
-        {
-            "layout": found.layout,
-            "layers": found.layers,
-            "hidden": found.hidden,
-            "heads": found.heads,
-            "ffn": found.inner,
-            "max_length": found.max_length,
-            "local_attention": getattr(config, "local_attention", 128),
-            "global_every": getattr(config, "global_attn_every_n_layers", 3),
-        }
-    )
-
-
 @torch.no_grad()
 def soft_targets(model: Any, prediction: Prediction, settings: TeacherSettings) -> Soft:
     """The teacher's likeliest tokens at the predicted positions, their probabilities made to add up to 1.
@@ -156,10 +141,9 @@ def soft_targets(model: Any, prediction: Prediction, settings: TeacherSettings) 
     """
     device = next(model.parameters()).device
     asked = prediction.to(device)
-    with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-        hidden = packed.hidden_states(model, asked.inputs).index_select(0, asked.positions)
-        top = min(settings.top, model.config.vocab_size)
-        found = [torch.topk(lm_logits(model, part).float(), top, dim=-1) for part in hidden.split(ROWS)]
+    hidden = packed.hidden_states(model, asked.inputs).index_select(0, asked.positions)
+    top = min(settings.top, model.config.vocab_size)
+    found = [torch.topk(lm_logits(model, part).float(), top, dim=-1) for part in hidden.split(ROWS)]
     ids = torch.cat([one.indices for one in found]).cpu()
     values = torch.cat([one.values for one in found]).cpu()
     probabilities = torch.softmax(values / settings.temperature, dim=-1)

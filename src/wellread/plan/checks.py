@@ -11,6 +11,7 @@ from pathlib import Path
 from wellread import recipe
 from wellread.errors import ArtefactError, DataError, UserError
 from wellread.evaluate.rivals import ON_ENCODER
+from wellread.models.grow.shapes import settings_of
 from wellread.pipeline.pretraining import with_teacher
 from wellread.pipeline.text import text_files, tokenizer_settings
 from wellread.plan import probe
@@ -124,7 +125,7 @@ def _check_teacher(settings: Recipe, variant: str, base: Path) -> None:
         distillation.check_shape(settings.model_for(other), model.causal, model.max_length)
         return
     folder = Path(with_teacher(settings.pretrain_for(variant), base, base).teacher.path)  # type: ignore[union-attr]
-    distillation.check_shape(distillation.shape_of(build.load_config(folder)), model.causal, model.max_length)
+    distillation.check_shape(settings_of(build.load_config(folder)), model.causal, model.max_length)
     own = tokenizer_settings(settings, base)
     if own.path is None or own.add_words:
         raise ArtefactError(

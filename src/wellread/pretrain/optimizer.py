@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from wellread.precision import product_type
 from wellread.settings import PretrainSettings
 from wellread.sparsity.linear import SparseLinear
 from wellread.sparsity.structure import Structure
@@ -78,7 +79,8 @@ class Optimizer:
             if parameter.grad is None:
                 continue
             sparse = layer.structure if isinstance(layer, SparseLinear) else None
-            update = muon_update(parameter.grad, self.momentum[name], sparse)
+            kind = product_type(self.settings.precision, parameter.device)
+            update = muon_update(parameter.grad, self.momentum[name], sparse, kind)
             outputs, inputs = _shape(layer)
             parameter.mul_(1 - rate * self.settings.weight_decay)
             parameter.add_(update, alpha=-rate * max(1.0, outputs / inputs) ** 0.5)
@@ -133,7 +135,12 @@ def embeddings(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in tables}
 
 
-def muon_update(gradient: Tensor, momentum: Tensor, sparse: Structure | None = None) -> Tensor:
+def muon_update(
+    gradient: Tensor,
+    momentum: Tensor,
+    sparse: Structure | None = None,
+    kind: torch.dtype = torch.float32,
+) -> Tensor:
     """Fold a gradient into ``momentum`` (in place) and make the Nesterov look-ahead orthogonal.
 
     M = 0.95 M + G; U = G + 0.95 M.
@@ -142,6 +149,7 @@ def muon_update(gradient: Tensor, momentum: Tensor, sparse: Structure | None = N
         gradient: G, any two-dimensional shape.
         momentum: M, of the same shape.
         sparse: where the values of G and M, which are then packed, live.
+        kind: in which the rounds of :func:`orthogonalise` are done.
 
     Returns:
         A matrix of that shape whose singular values are all near 1; it does not change when G and M are
@@ -149,16 +157,19 @@ def muon_update(gradient: Tensor, momentum: Tensor, sparse: Structure | None = N
     """
     momentum.mul_(MOMENTUM).add_(gradient)
     ahead = gradient.add(momentum, alpha=MOMENTUM)
-    return orthogonalise(ahead) if sparse is None else sparse.pack(orthogonalise(sparse.unpack(ahead)))
+    if sparse is None:
+        return orthogonalise(ahead, kind)
+    return sparse.pack(orthogonalise(sparse.unpack(ahead), kind))
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
+def orthogonalise(matrix: Tensor, kind: torch.dtype = torch.float32) -> Tensor:
     """Five Newton-Schulz rounds towards U V' of the singular value decomposition U S V'.
 
-    In bfloat16 on a GPU, as Muon's author has it, in float32 on a CPU, where that is faster.
-    A zero matrix stays zero.
+    Args:
+        matrix: M, of two dimensions; one of zeros stays so.
+        kind: of the products; bfloat16, as Muon's author has it, where that is faster.
     """
-    x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
+    x = matrix.to(kind)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / x.norm().clamp(min=torch.finfo(torch.float32).tiny)

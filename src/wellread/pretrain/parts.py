@@ -138,12 +138,6 @@ def _sequences(batch: PackedBatch, first: int, last: int) -> PackedBatch:
     )
 
 
-def autocast(settings: PretrainSettings, device: torch.device) -> torch.autocast:
-    """bfloat16 arithmetic where asked for, or by default on a GPU."""
-    wanted = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
-
-
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
     """Have torch choose operations that give the same bits every time."""

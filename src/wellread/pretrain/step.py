@@ -14,9 +14,10 @@ from wellread import rng
 from wellread.finetune.stability import averaging
 from wellread.models import packed
 from wellread.objectives.prediction import head_loss
+from wellread.precision import autocast
 from wellread.pretrain import auxiliary, average
 from wellread.pretrain.auxiliary import Counts, Seen
-from wellread.pretrain.parts import autocast, check_finite, split
+from wellread.pretrain.parts import check_finite, split
 from wellread.pretrain.state import Done
 from wellread.pretrain.trainer import Trainer
 from wellread.schedules import learning_rate, submodels
@@ -89,7 +90,7 @@ def _gradients(
         torch.manual_seed(rng.derive(trainer.seed, "dropout", *keys))
     total, besides = 0.0, dict.fromkeys((one.name for one in others), 0.0)
     for number, (piece, part) in enumerate(zip(pieces, parts, strict=True), 1):
-        with autocast(settings, trainer.device):
+        with autocast(settings.precision, trainer.device):
             asked = part.to(trainer.device)
             hidden = packed.hidden_states(trainer.model, asked.inputs)
             summed = head_loss(trainer.model, hidden, asked)

@@ -12,7 +12,8 @@ from wellread import rng
 from wellread.finetune.stability import averaging
 from wellread.objectives.masking import VALIDATION_SEED
 from wellread.objectives.prediction import score
-from wellread.pretrain.parts import Objective, autocast, check_finite
+from wellread.precision import autocast
+from wellread.pretrain.parts import Objective, check_finite
 from wellread.pretrain.state import Done
 from wellread.pretrain.trainer import Trainer
 from wellread.tokens.batch import PackedBatch
@@ -120,7 +121,7 @@ def _score(trainer: Trainer, text: HeldOut, done: Done) -> dict[str, float]:
     with averaging.applied(trainer.average):
         for batch in text.batches[group.rank :: group.size]:
             prediction = trainer.objective(batch, None, 0.0)
-            with autocast(trainer.settings, trainer.device):
+            with autocast(trainer.settings.precision, trainer.device):
                 part_total, part_right = score(trainer.model, prediction.to(trainer.device))
             total, right, count = total + part_total, right + part_right, count + prediction.count
     trainer.model.train()

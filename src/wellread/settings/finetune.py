@@ -44,6 +44,11 @@ class FinetuneSettings(Settings):
     dropout: Fraction = Field(0.1, description="Dropout in the model and before the head.")
     patience: Positive = Field(3, description="Stop after so many evaluations on dev without a better score.")
     evaluations: Positive = Field(10, description="Evaluations on dev in a full run.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="In which type training steps multiply matrices; auto: bf16 on a CPU made for it "
+        "(AVX512-BF16, AMX), else fp32. A GPU takes bf16 always. Scores are taken in fp32 on a CPU.",
+    )
     max_length: Positive | None = Field(None, description="Longest input in tokens; default the model's.")
     class_weights: bool = Field(False, description="Weigh classes inversely to their frequency.")
     bias_correction: bool = Field(

@@ -110,7 +110,9 @@ class PretrainSettings(Settings):
         "weight falls by this factor with each later one; 0 for none.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 autocast on GPU, fp32 on CPU."
+        "auto",
+        description="In which type matrices are multiplied; auto: bf16 on a GPU, and on a CPU made for it "
+        "(AVX512-BF16, AMX), else fp32.",
     )
     checkpoint_seconds: Annotated[float, Field(gt=0)] = Field(
         60.0, description="Save a checkpoint this often."

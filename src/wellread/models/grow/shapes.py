@@ -112,10 +112,32 @@ class Shape:
         )
 
     @property
+    def global_every(self) -> int:
+        """ModernBERT: every how many layers one attends globally; all of them where only the first does."""
+        places = [place for place, kind in enumerate(self.every_layer) if kind == "full_attention"]
+        return places[1] - places[0] if len(places) > 1 else max(1, self.layers)
+
+    @property
     def axes(self) -> dict[str, int]:
         """Length of each axis of :data:`AXES`."""
         size = self.head_size
         return {"e": self.hidden, "h": self.heads * size, "k": self.groups * size, "f": self.inner, "": 0}
+
+
+def settings_of(config: Any) -> ModelSettings:
+    """A checkpoint's architecture as a recipe's [model]."""
+    found = Shape.of(config)
+    given: dict[str, Any] = {
+        "layout": found.layout,
+        "layers": found.layers,
+        "hidden": found.hidden,
+        "heads": found.heads,
+        "ffn": found.inner,
+        "max_length": found.max_length,
+    }
+    if found.layout == "modernbert":
+        given |= {"local_attention": config.local_attention, "global_every": found.global_every}
+    return ModelSettings.model_validate(given)
 
 
 def check(small: Shape, settings: ModelSettings) -> None:
