@@ -233,13 +233,16 @@ class Costs:
         import psutil
 
         process = psutil.Process()
-        ticks = 0
+        ticks, due = 0, 0.0
         while not self._stop.wait(0.05):
             ticks += 1
-            children = process.children(recursive=True) if ticks % 20 == 0 else []
+            began = time.monotonic()
+            children = process.children(recursive=True) if began >= due else []
             with contextlib.suppress(psutil.Error):
                 found = sum(map(_own_bytes, (process, *children))) if children else process.memory_info().rss
                 self.peak = max(self.peak, found)
+            if began >= due:  # the system walks all pages of a child, and takes up to a twentieth of a second
+                due = time.monotonic() + max(1.0, 100 * (time.monotonic() - began))
             if ticks % 40 == 0:
                 self._note()
 
