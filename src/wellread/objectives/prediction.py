@@ -24,6 +24,7 @@ from wellread.tokens.batch import PackedBatch
 # logits at vocabulary 8,192), but a chunk has rows enough for a fast matrix product.
 CHUNK_BYTES = 16 << 20
 CHUNK_ROWS = 256
+WAITING_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -151,21 +152,26 @@ class _LinearLoss(torch.autograd.Function):
         to_bias = torch.zeros_like(bias) if bias is not None and asked[2] else None
         # Once, not for each chunk, where autocast multiplies in half precision.
         narrow, vectors = (narrowed(x) for x in (weight, features))
+        waiting: list[Tensor] = []
         for start, stop in row_chunks(len(weight), len(features)):
-            part, wanted = vectors[start:stop], targets[start:stop]
-            logits = F.linear(part, narrow, bias).float()
+            logits, wanted = F.linear(vectors[start:stop], narrow, bias), targets[start:stop]
             if soft is None:
                 loss, gradient = _cross_entropy(logits, wanted)
             else:
-                loss, gradient = _differentiated(logits, wanted, soft.rows(start, stop))
+                loss, gradient = _differentiated(logits.float(), wanted, soft.rows(start, stop))
             total += loss
-            error = narrowed(gradient)
-            if to_features is not None:
-                to_features[start:stop] = error @ narrow
-            if to_weight is not None:
-                _add_product(to_weight, error.T, part)
             if to_bias is not None:
                 to_bias += gradient.sum(0)
+            waiting.append(narrowed(gradient))
+            if stop < len(features) and sum(one.nbytes for one in waiting) < _patience(waiting[0].dtype):
+                continue
+            errors = waiting[0] if len(waiting) == 1 else torch.cat(waiting)
+            rows = slice(stop - len(errors), stop)
+            if to_features is not None:
+                to_features[rows] = errors @ narrow
+            if to_weight is not None:
+                _add_product(to_weight, errors.T, vectors[rows])
+            waiting = []
         ctx.save_for_backward(to_features, to_weight, to_bias)
         return total
 
@@ -175,12 +181,19 @@ class _LinearLoss(torch.autograd.Function):
         return (*(one if one is None else one.mul_(outer[0]) for one in ctx.saved_tensors), None, None)
 
 
+def _patience(kind: torch.dtype) -> int:
+    """Bytes of errors that wait for one product: adding it to the weight's gradient is slow from bfloat16."""
+    return 0 if kind == torch.float32 else WAITING_BYTES
+
+
 def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The summed cross-entropy of (M, V) logits; its gradient, the probabilities, less one at the targets."""
     right = targets[:, None]
-    logs = torch.log_softmax(logits, -1)
-    loss = -logs.gather(1, right).sum()
-    return loss, logs.exp_().scatter_add_(1, right, torch.full_like(right, -1, dtype=logs.dtype))
+    gradient = torch.softmax(logits, -1, dtype=torch.float32)
+    # The likeliest token's probability is one over the sum of the exponentials; its logit is their largest.
+    behind = logits.amax(-1).float() - logits.gather(1, right)[:, 0].float()
+    loss = (behind - gradient.amax(-1).log()).sum()
+    return loss, gradient.scatter_add_(1, right, torch.full_like(right, -1, dtype=torch.float32))
 
 
 def _differentiated(logits: Tensor, targets: Tensor, soft: Soft) -> tuple[Tensor, Tensor]:
