@@ -10,7 +10,7 @@ import numpy as np
 
 from wellread import rng
 from wellread.errors import RecipeError
-from wellread.finetune import answer_mask, classifier, likelihood, objective, similarity
+from wellread.finetune import answer_mask, classifier, comparison, likelihood, objective, similarity
 from wellread.finetune.head import Head
 from wellread.finetune.light import prompts
 from wellread.finetune.objective import Split
@@ -34,12 +34,16 @@ HEADS: dict[str, Callable[..., Head]] = {
     "mlm": answer_mask.head,
     "lm": _likelihood,
     "similarity": similarity.head,
+    "comparison": comparison.head,
 }
+# Heads that read the texts of a pair apart, by kind of task.
+PAIRED: dict[str, Kind] = {similarity.NAME: "regress", comparison.NAME: "classify"}
 # The layouts whose pre-training left a head that answers in words, or states that can be matched.
 LAYOUTS = {
     "mlm": ("modernbert", "bert", "longformer", "big_bird"),
     "lm": ("llama", "gpt2"),
     "similarity": ("modernbert", "bert"),
+    "comparison": ("modernbert", "bert"),
 }
 
 
@@ -103,13 +107,13 @@ def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Seq
             where="finetune.light.method",
             fix='use "lora", "houlsby", "lightweight", "residual", "bitfit" or "full"',
         )
+    if settings.head in ("classifier", comparison.NAME) and 0 in budgets:
+        raise RecipeError(
+            "a fresh classification head knows nothing without labels",
+            where=f"tasks.{task.name}.budgets",
+            fix='take 0 out, or answer in words: finetune.head = "mlm" (encoders) or "lm" (decoders)',
+        )
     if settings.head == "classifier":
-        if 0 in budgets:
-            raise RecipeError(
-                "a fresh classification head knows nothing without labels",
-                where=f"tasks.{task.name}.budgets",
-                fix='take 0 out, or answer in words: finetune.head = "mlm" (encoders) or "lm" (decoders)',
-            )
         return
     if settings.rdrop:
         raise RecipeError(
@@ -122,6 +126,12 @@ def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Seq
             f"head {settings.head!r} scores pairs of texts; {task.name} is a {task.kind} task",
             where="finetune.head",
             fix=f'set head = "classifier" in [tasks.{task.name}.finetune]',
+        )
+    if settings.head == comparison.NAME and settings.light.method != "full":
+        raise RecipeError(
+            f"head {settings.head!r} is trained with all weights, not by {settings.light.method!r}",
+            where="finetune.head",
+            fix='set head = "classifier", or light.method = "full"',
         )
     if settings.head != similarity.NAME and task.kind != "classify":
         raise RecipeError(

@@ -20,7 +20,7 @@ import numpy as np
 from wellread import files
 from wellread.errors import RecipeError
 from wellread.finetune import stable
-from wellread.finetune.data import TaskData, check_head, choose_head, prepare
+from wellread.finetune.data import PAIRED, TaskData, check_head, choose_head, prepare
 from wellread.finetune.head import NOTES
 from wellread.finetune.light import methods, stored
 from wellread.finetune.loop import FinetuneResult, finetune
@@ -170,8 +170,8 @@ def _so_far(grid: Grid, metric: str) -> str:
 
 
 def _say_what_is_picked(grid: Grid, task: Task) -> None:
-    if grid.settings.head == "similarity":
-        say(f'{grid.task_name}: pairs are compared token by token (finetune.head = "similarity")')
+    if grid.settings.head in PAIRED:
+        say(f'{grid.task_name}: pairs are compared token by token (finetune.head = "{grid.settings.head}")')
     size, whole = stable.size_of(grid.start), len(task.splits["train"])
     picks: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for budget in dict.fromkeys(budget for budget, _ in grid.units):
@@ -240,7 +240,10 @@ def _run_unit(grid: Grid, budget: Budget, seed: int) -> None:
     unit = grid.unit(budget, seed)
     if budget == grid.largest and not result.failed:
         with files.new_folder(grid.candidate(seed), unit=unit.name, inputs=grid.inputs) as partial:
-            stored.save(result.model, tokenizer, partial, grid.settings.light)
+            if data.head.save is not None:
+                data.head.save(result.model, tokenizer, partial)
+            else:
+                stored.save(result.model, tokenizer, partial, grid.settings.light)
             if data.head.notes is not None:
                 files.write_json(partial / NOTES, data.head.notes)
         costs |= of_model(grid.candidate(seed), data.task)

@@ -6,6 +6,7 @@
 | mlm | stock masked language model | a template with a mask | the word under the mask (:mod:`.answer_mask`) |
 | lm | stock causal language model | a template | the likeliest continuation (:mod:`.likelihood`) |
 | similarity | stock encoder | two texts apart | how well their tokens match (:mod:`.similarity`) |
+| comparison | encoder and two layers | two texts apart | a network over matched tokens (:mod:`.comparison`) |
 
 The loop knows none of them: it takes the head that :func:`wellread.finetune.data.prepare` has put beside the
 encoded task.
@@ -49,6 +50,8 @@ class Head:
         logits: (model in evaluation mode, S sequences) -> float32 (S, labels), for tag (words, labels).
         finish: (model, objective) after the last step, with the best weights in place.
         notes: what stands beside the saved model in answers.json; None for a model that needs nothing.
+        save: (model, tokenizer, folder) -> writes the model; None where that is a stock checkpoint, or what a
+            light-weight method makes of one.
     """
 
     open: Callable[[Start, Any, float, int], Any]
@@ -58,6 +61,7 @@ class Head:
     logits: Callable[[Any, Encoded], np.ndarray]
     finish: Callable[[Any, Objective], None]
     notes: dict[str, Any] | None = None
+    save: Callable[[Any, Any, Path], None] | None = None
 
 
 def precision(device: torch.device) -> AbstractContextManager[Any]:

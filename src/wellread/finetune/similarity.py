@@ -168,12 +168,9 @@ def similarities(model: Any, batch: PackedBatch, special: Tensor) -> Tensor:
         batch: 2 S texts, the two of a pair next to each other.
         special: ids of tokens that match nothing.
     """
-    states = F.normalize(hidden_states(model, batch).float(), dim=-1)
-    words = F.normalize(model.get_input_embeddings()(batch.input_ids).float(), dim=-1)
+    joined = directions(model, batch, hidden_states(model, batch).float())
     plain = ~torch.isin(batch.input_ids, special.to(batch.input_ids.device))
     weights = torch.log1p(batch.input_ids.float()) * plain
-    # One product gives the mean of both cosines.
-    joined = torch.cat([states, words], dim=-1) / 2**0.5
     texts = [
         (rows[kept], weight[kept])
         for rows, weight, kept in zip(
@@ -182,6 +179,18 @@ def similarities(model: Any, batch: PackedBatch, special: Tensor) -> Tensor:
     ]
     with torch.autocast(joined.device.type, enabled=False):  # bfloat16 has two digits for a cosine
         return torch.stack([_match(*texts[at], *texts[at + 1]) for at in range(0, len(texts), 2)])
+
+
+def directions(model: Any, batch: PackedBatch, states: Tensor) -> Tensor:
+    """(T, 2 d) unit rows whose products are the means of two cosines: of states and of input embeddings.
+
+    Args:
+        model: an encoder.
+        batch: T tokens.
+        states: (T, d) their last states.
+    """
+    words = model.get_input_embeddings()(batch.input_ids).float()
+    return torch.cat([F.normalize(states, dim=-1), F.normalize(words, dim=-1)], dim=-1) / 2**0.5
 
 
 def _match(first: Tensor, first_weights: Tensor, second: Tensor, second_weights: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from wellread import files
 from wellread.compress import early_exit
 from wellread.compress.prune import store as pruned
 from wellread.errors import ArtefactError, UserError
-from wellread.finetune import classifier, encode, objective, similarity
-from wellread.finetune.data import HEADS
+from wellread.finetune import classifier, comparison, encode, objective, similarity
+from wellread.finetune.data import HEADS, PAIRED
 from wellread.finetune.head import NOTES, Head
 from wellread.finetune.light import stored
 from wellread.models import build, cct
@@ -189,7 +189,7 @@ def _stock(folder: Path) -> Predictor:
         return Predictor(model, tokenizer, "classify", labels, length, head)
     kind = _kind(config, name, folder)
     if (folder / NOTES).exists():
-        return _matching(folder, config, tokenizer)
+        return _paired(folder, config, tokenizer)
     reader = pruned if pruned.is_pruned(folder) else stored
     model = reader.load(folder, "tag" if kind == "tag" else "classify").eval()
     labels = tuple(dict(config.id2label or {}).values())
@@ -233,20 +233,22 @@ def _answering(folder: Path, tokenizer: Any) -> tuple[tuple[str, ...], Head]:
     return labels, make("classify", labels, tokenizer, given)
 
 
-def _matching(folder: Path, config: Any, tokenizer: Any) -> Predictor:
-    """A model that scores two texts by how well they match."""
-    line = getattr(config, "similarity", None)
-    if files.read_json(folder / NOTES).get("head") != similarity.NAME or not isinstance(line, list):
+def _paired(folder: Path, config: Any, tokenizer: Any) -> Predictor:
+    """A model that reads the texts of a pair apart."""
+    name, line = files.read_json(folder / NOTES).get("head"), getattr(config, "similarity", None)
+    if name not in PAIRED or (name == similarity.NAME and not isinstance(line, list)):
         raise ArtefactError(
-            "how it scores cannot be read",
+            "how it compares texts cannot be read",
             where=str(folder / NOTES),
             fix="restore the folder from its source",
         )
     labels = tuple(dict(config.id2label).values())
     model: Any = stored.load(folder, "classify").eval()
+    if name == comparison.NAME:
+        comparison.load(model, folder)
     length = build.longest(config) - stored.positions(folder)
-    head = similarity.head("regress", labels, tokenizer)
-    return Predictor(model, tokenizer, "regress", labels, length, head)
+    head = HEADS[name](PAIRED[name], labels, tokenizer)
+    return Predictor(model, tokenizer, PAIRED[name], labels, length, head)
 
 
 def _compact(folder: Path) -> Predictor:

@@ -76,11 +76,12 @@ class FinetuneSettings(Settings):
     light: LightSettings = Field(
         default_factory=LightSettings, description="Light-weight methods, for pre-trained starts."
     )
-    head: Literal["classifier", "mlm", "lm", "similarity"] = Field(
+    head: Literal["classifier", "mlm", "lm", "similarity", "comparison"] = Field(
         "classifier",
         description="A fresh classification head; (one label of several) the head of pre-training that "
         "answers in words, under a mask (mlm, encoders) or as a continuation (lm, decoders); or (scored "
-        "pairs) how well the tokens of two texts match (similarity, encoders).",
+        "pairs) how well the tokens of two texts match (similarity, encoders), or (labelled pairs) a network "
+        "over what each token meets in the other text (comparison, encoders).",
     )
     answer: AnswerSettings = Field(default_factory=AnswerSettings, description="Answering in words.")
 
