@@ -260,4 +260,5 @@ def test_split_keeps_all_sequences_in_order():
 
 def test_bf16_runs_on_the_cpu(language, tmp_path):
     language.pretrain(tmp_path / "run", precision="bf16", tokens=2_000)
-    assert math.isfinite(json.loads((tmp_path / "run" / "pretrain.json").read_text())["loss"])
+    facts = json.loads((tmp_path / "run" / "pretrain.json").read_text())
+    assert math.isfinite(facts["loss"]) and facts["products"] == "bfloat16"

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from wellread import files
 from wellread.models import build, packed
+from wellread.precision import product_type
 from wellread.pretrain import auxiliary, guard
 from wellread.pretrain.parts import count_parameters, kind
 from wellread.pretrain.state import Done
@@ -51,6 +52,7 @@ def write(
             "sparsity": settings.sparsity.level,
             "pattern": settings.sparsity.pattern,
             **moved,
+            "products": str(product_type(settings.precision, trainer.device)).removeprefix("torch."),
             "flops": {"dense": done.dense_flops, "accounted": done.accounted_flops},
             **({"teacher_flops": done.teacher_flops} if settings.teacher else {}),
             "loss": done.validation_loss,

@@ -102,7 +102,9 @@ def _optimiser(variant: Variant) -> str:
         said = f"Muon {how.muon_learning_rate:g}, AdamW {how.learning_rate:g}"
     else:
         said = f"AdamW, {how.learning_rate:g}"
-    return f"{said}, embeddings {how.embedding_learning_rate:g}" if how.embedding_learning_rate else said
+    if how.embedding_learning_rate:
+        said += f", embeddings {how.embedding_learning_rate:g}"
+    return f"{said}; bfloat16 products" if variant.facts.get("products") == "bfloat16" else said
 
 
 def losses(facts: RunFacts) -> list[dict[str, Any]]:
