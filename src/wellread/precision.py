@@ -3,7 +3,7 @@
 Weights, gradients, optimiser states, sums, norms and attention's weights stay float32; only the factors of
 matrix products are rounded, as ``torch.autocast`` has it.  GPUs are made for that, and so are processors
 with AVX512-BF16 (AMD since Zen 4, Intel's Cooper Lake) or AMX (Intel since Sapphire Rapids).  On other
-processors bfloat16 is slower than float32 (docs/performance.md).
+processors bfloat16 is the slower of the two.
 """
 
 from __future__ import annotations

@@ -111,9 +111,8 @@ def loss(
     """Mean cross-entropy of some pairs."""
     device = next(model.parameters()).device
     index = neighbours(split.encoded, index)
-    batch, seconds, _ = batches.select(split.encoded, index)
     with precision(device):
-        found = logits(model, similarity.apart(batch, torch.from_numpy(seconds)).to(device), special)
+        found = logits(model, similarity.pairs(split.encoded, index).to(device), special)
     return objective.loss(goal, found.float(), torch.from_numpy(split.targets[index]).to(device))
 
 
@@ -123,8 +122,7 @@ def logits_of(special: Tensor, model: Any, encoded: Encoded) -> np.ndarray:
     device = next(model.parameters()).device
     with torch.inference_mode(), precision(device):
         for index in batches.by_length(encoded.lengths, INFERENCE_TOKENS):
-            batch, seconds, _ = batches.select(encoded, index)
-            pairs = similarity.apart(batch, torch.from_numpy(seconds)).to(device)
+            pairs = similarity.pairs(encoded, index).to(device)
             result[index] = logits(model, pairs, special).float().cpu().numpy()
     return result
 

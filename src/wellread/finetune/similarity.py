@@ -112,9 +112,8 @@ def loss(
     """Mean squared error of standardised scores."""
     device = next(model.parameters()).device
     index = neighbours(split.encoded, index)
-    batch, seconds, _ = batches.select(split.encoded, index)
     with precision(device):
-        found = similarities(model, apart(batch, torch.from_numpy(seconds)).to(device), special)
+        found = similarities(model, pairs(split.encoded, index).to(device), special)
     mean, deviation = model.config.similarity
     target = torch.from_numpy(split.targets[index]).to(device)
     return objective.loss(goal, ((found - mean) / deviation)[:, None], target)
@@ -140,6 +139,12 @@ def finish(model: Any, goal: Objective) -> None:
         layer.weight.zero_()
         if layer.bias is not None:
             layer.bias.fill_(goal.centre)
+
+
+def pairs(encoded: Encoded, index: np.ndarray) -> PackedBatch:
+    """Some pairs, of :func:`encode`, each text read without the other."""
+    batch, seconds, _ = batches.select(encoded, index)
+    return apart(batch, torch.from_numpy(seconds))
 
 
 def apart(batch: PackedBatch, seconds: Tensor) -> PackedBatch:
@@ -210,8 +215,7 @@ def _similarities(special: Tensor, model: Any, encoded: Encoded, index: np.ndarr
     found = np.zeros(len(index))
     with torch.inference_mode(), precision(device):
         for part in batches.by_length(encoded.lengths[index], INFERENCE_TOKENS):
-            batch, seconds, _ = batches.select(encoded, index[part])
-            pairs = apart(batch, torch.from_numpy(seconds)).to(device)
-            found[part] = similarities(model, pairs, special).double().cpu().numpy()
+            batch = pairs(encoded, index[part]).to(device)
+            found[part] = similarities(model, batch, special).double().cpu().numpy()
     model.train(training)
     return found
