@@ -83,3 +83,14 @@ def test_a_table_that_cannot_be_added_to_is_refused():
     text = b'name = "r"\nfinetune = { epochs = 2 }\n[corpus]\nsources = ["x"]\n'
     with pytest.raises(RecipeError, match=r"r\.toml: --recipe cannot.*\n?.*put recipe"):
         given.name_finetune(text, "stable", "r.toml")
+
+
+def test_changes_of_a_table_add_up_and_words_need_no_quotes():
+    found = given.changes(("light.method=lora", "light.rank = 4", "learning_rate=3e-5", "head=mlm"))
+    assert found == {"light": {"method": "lora", "rank": 4}, "learning_rate": 3e-5, "head": "mlm"}
+
+
+@pytest.mark.parametrize("pair", ["learning_rate", "light method=lora", "=3"])
+def test_a_change_that_is_none_is_refused(pair):
+    with pytest.raises(RecipeError, match=r"KEY=VALUE|a key"):
+        given.changes((pair,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tomllib
@@ -10,6 +11,7 @@ from typing import Any
 
 from wellread import stages
 from wellread.errors import RecipeError
+from wellread.recipe import overlaid
 
 
 def checkpoint(path: Path) -> Path:
@@ -45,7 +47,7 @@ def slug(text: str) -> str:
 
 
 def changes(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Settings from "KEY=VALUE", the value as in TOML, or else a string.
+    """Settings from "KEY=VALUE", the value as in TOML, or else a string; "TABLE.KEY" sets one key of a table.
 
     Raises:
         RecipeError: no "=".
@@ -55,11 +57,15 @@ def changes(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, mark, value = pair.partition("=")
         if not mark:
             raise RecipeError("not KEY=VALUE", where=f"--set {pair}", fix="write --set learning_rate=3e-5")
-        try:
-            found |= tomllib.loads(f"{key} = {value}")
-        except tomllib.TOMLDecodeError:
-            found[key.strip()] = value
+        found = overlaid(found, _parsed(key.strip(), value.strip(), pair))
     return found
+
+
+def _parsed(key: str, value: str, pair: str) -> dict[str, Any]:
+    for written in (value, json.dumps(value)):
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(f"{key} = {written}")
+    raise RecipeError("a key that cannot be read", where=f"--set {pair}", fix="write --set light.rank=4")
 
 
 def start_from(text: bytes, model: str, where: str) -> bytes:

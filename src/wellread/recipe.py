@@ -231,12 +231,13 @@ def merge(settings: Any, change: dict[str, Any], where: str) -> Any:
     """
     if not change:
         return settings
-    return validate(type(settings), _deep(settings.model_dump(exclude_unset=True), change), where)
+    return validate(type(settings), overlaid(settings.model_dump(exclude_unset=True), change), where)
 
 
-def _deep(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+def overlaid(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """One nested table over another: the values of ``change``, and of ``base`` those that it does not name."""
     merged = dict(base)
     for key, value in change.items():
         both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _deep(merged[key], value) if both_tables else value
+        merged[key] = overlaid(merged[key], value) if both_tables else value
     return merged
