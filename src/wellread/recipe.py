@@ -235,7 +235,7 @@ def merge(settings: Any, change: dict[str, Any], where: str) -> Any:
 
 
 def overlaid(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """One nested table over another: the values of ``change``, and of ``base`` those that it does not name."""
+    """One nested table over another: the values of ``change``, and ``base`` where it has none."""
     merged = dict(base)
     for key, value in change.items():
         both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
