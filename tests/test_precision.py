@@ -48,11 +48,10 @@ def test_only_autocast_narrows():
     assert precision.widened(x.double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize(("chunk", "waiting"), [(7, 0), (7, 3000), (1000, 1 << 20)])
+@pytest.mark.parametrize("chunk", [7, 1000])
 @pytest.mark.parametrize("layout", ["modernbert", "bert", "llama", "gpt2"])
-def test_loss_and_gradients_are_those_of_float32_but_for_rounding(monkeypatch, layout, chunk, waiting):
-    monkeypatch.setattr(prediction, "_chunk_rows", lambda _: chunk)
-    monkeypatch.setattr(prediction, "WAITING_BYTES", waiting)
+def test_loss_and_gradients_are_those_of_float32_but_for_rounding(monkeypatch, layout, chunk):
+    monkeypatch.setattr(prediction, "_chunk_rows", lambda *_: chunk)
     settings = stock.settings(layout)
     model = build.build(settings, stock.tokenizer(), "clm" if settings.causal else "mlm", 0)
     stock.randomise(model)

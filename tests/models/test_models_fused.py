@@ -103,6 +103,43 @@ def test_the_kernels_rotation_has_the_bits_of_torch(half, threads, monkeypatch):
 
 
 @needs_kernels
+@pytest.mark.parametrize("width", [5, 16, 37])
+def test_the_kernels_bfloat16_is_float32_rounded_once(width, threads):
+    """Bits and all: what autocast would give that widens before and narrows after."""
+    torch.manual_seed(0)
+    halves = (torch.randn(700, 2 * width) * 4).bfloat16()
+    gradient = torch.randn(700, width).bfloat16()
+    narrow, wide = halves.clone().requires_grad_(), halves.float().requires_grad_()
+    found, expected = fused.gated_gelu(narrow), fused.gated_gelu(wide)
+    assert torch.equal(found, expected.bfloat16())
+    (back,) = torch.autograd.grad(found, narrow, gradient)
+    (wanted,) = torch.autograd.grad(expected, wide, gradient.float())
+    assert torch.equal(back, wanted.bfloat16())
+
+    qkv = torch.randn(1, 97, 3, 5, 2 * width).bfloat16()
+    angle = torch.randn(1, 97, width).repeat(1, 1, 2)
+    gradients = [torch.randn(1, 97, 5, 2 * width) for _ in range(3)]
+    narrow, wide = qkv.clone().requires_grad_(), qkv.float().requires_grad_()
+    turned, expected = (fused.rotated(x, angle.cos(), angle.sin()) for x in (narrow, wide))
+    assert all(torch.equal(one, other) for one, other in zip(turned, expected, strict=True))
+    (back,) = torch.autograd.grad(turned, narrow, gradients)
+    (wanted,) = torch.autograd.grad(expected, wide, gradients)
+    assert torch.equal(back, wanted.bfloat16())
+
+
+@needs_kernels
+def test_bfloat16_rounds_as_torch_does():
+    values = torch.tensor(
+        [0.0, -0.0, 1.00390625, 1.01171875, 3e38, 3.4e38, -3.4e38, 1e-40, torch.nan, torch.inf]
+    )
+    gate = torch.ones_like(values)
+    # gelu(x) is x for large x: the rest of the range comes by the gate.
+    narrow = fused.gated_gelu(torch.stack([torch.full_like(values, 64.0), values / 64], 1).bfloat16())
+    wide = torch.full_like(values, 64.0) * (values / 64).bfloat16().float() * gate
+    torch.testing.assert_close(narrow[:, 0], wide.bfloat16(), rtol=0, atol=0, equal_nan=True)
+
+
+@needs_kernels
 def test_nothing_and_strided_inputs():
     assert fused.gated_gelu(torch.empty(0, 8)).shape == (0, 4)
     halves = torch.randn(9, 24)[:, ::3]

@@ -36,7 +36,7 @@ def other(layout):
 @pytest.mark.parametrize("rows", [3, 1000])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_with_all_tokens_the_gradient_is_that_of_the_divergence(monkeypatch, rows, temperature):
-    monkeypatch.setattr(prediction, "_chunk_rows", lambda _: rows)
+    monkeypatch.setattr(prediction, "_chunk_rows", lambda *_: rows)
     student, teacher, question = tiny("modernbert"), other("modernbert"), asked("modernbert")
     given = settings(weight=1.0, top=VOCAB + 9, temperature=temperature)
     taught = replace(question, soft=distillation.soft_targets(teacher, question, given))

@@ -52,7 +52,7 @@ def gradients(model, loss):
 @pytest.mark.parametrize("layout", ["modernbert", "bert", "gpt2"])
 @pytest.mark.parametrize("rows", [1, 3, 1000])
 def test_chunked_loss_and_gradients_equal_the_plain_ones(monkeypatch, layout, rows):
-    monkeypatch.setattr(prediction, "_chunk_rows", lambda _: rows)
+    monkeypatch.setattr(prediction, "_chunk_rows", lambda *_: rows)
     model, question = tiny(layout), asked(layout)
     plain = plain_loss(model, question)
     chunked = prediction.loss(model, question)
@@ -76,7 +76,7 @@ def test_score_agrees_with_the_loss(layout):
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
 def test_chunked_loss_with_a_teacher_equals_the_plain_one(monkeypatch, rows):
-    monkeypatch.setattr(prediction, "_chunk_rows", lambda _: rows)
+    monkeypatch.setattr(prediction, "_chunk_rows", lambda *_: rows)
     model, question = tiny("modernbert"), asked("modernbert")
     ids = torch.stack([question.targets, (question.targets + 1) % VOCAB], 1)
     soft = prediction.Soft(ids, torch.full(ids.shape, 0.5), weight=0.3, temperature=2.0)
@@ -88,18 +88,6 @@ def test_chunked_loss_with_a_teacher_equals_the_plain_one(monkeypatch, rows):
     expected, found = gradients(model, plain / 7), gradients(model, chunked / 7)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
-
-
-def test_unlikely_targets_have_a_finite_loss_and_gradient():
-    logits = torch.tensor([[0.0, 200.0, -50.0], [3.0, 1.0, 2.0]])
-    targets = torch.tensor([2, 0])
-    loss, gradient = prediction._cross_entropy(logits.clone(), targets)
-    wide = logits.double().requires_grad_()
-    expected = F.cross_entropy(wide, targets, reduction="sum")
-    assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-6)
-    torch.testing.assert_close(
-        gradient.double(), torch.autograd.grad(expected, wide)[0], atol=1e-6, rtol=1e-6
-    )
 
 
 def test_no_prediction_is_no_loss():

@@ -2,9 +2,10 @@
 
 The stock layer writes every intermediate result of the gated feed-forward and of the rotary positions to
 memory, and keeps it for the way back.  Here the gate keeps only its input and works its activation out again
-on the way back, and the rotation fills one buffer in either direction.  On the CPU, in float32, each is one
-pass of compiled kernels (sparsity/kernels/elementwise.cpp); elsewhere torch operations do it with the bits
-of the stock layer.  The kernels' rotation has these bits too; their GELU is as near the true one as torch's.
+on the way back, and the rotation fills one buffer in either direction.  On the CPU each is one pass of
+compiled kernels (sparsity/kernels/elementwise.cpp), which work in float32 and take bfloat16 from a product,
+and bring it to the next, as it is; elsewhere torch operations do it with the bits of the stock layer.  The
+kernels' rotation has these bits too; their GELU is as near the true one as torch's.
 Weights, names and all that is saved stay the stock model's.
 """
 
@@ -25,6 +26,8 @@ from transformers.models.modernbert.modeling_modernbert import ModernBertAttenti
 from wellread.models import dropout
 from wellread.precision import widened
 from wellread.sparsity.kernels import build as kernels
+
+SUFFIX = {torch.float32: "", torch.bfloat16: "_bf16"}
 
 
 def fuse(model: PreTrainedModel) -> PreTrainedModel:
@@ -49,12 +52,14 @@ def unfuse(model: PreTrainedModel) -> PreTrainedModel:
 
 def feed_forward(module: ModernBertMLP, hidden_states: Tensor) -> Tensor:
     """(..., d) -> (..., d): Wo(drop(gelu(a) * g)), where a and g are the halves of Wi(x)."""
-    return module.Wo(module.drop(gated_gelu(module.Wi(hidden_states))))
+    halves = module.Wi(hidden_states)
+    drops = module.training and module.drop.p  # then what is kept is scaled before it is rounded
+    return module.Wo(module.drop(gated_gelu(widened(halves) if drops else halves)))
 
 
 def gated_gelu(halves: Tensor) -> Tensor:
-    """(..., 2 n) -> (..., n): gelu(first half) * second half."""
-    return _GatedGelu.apply(widened(halves))
+    """(..., 2 n) -> (..., n): gelu(first half) * second half, worked out in float32 or wider."""
+    return _GatedGelu.apply(halves if kernels.load_elementwise() else widened(halves))
 
 
 def attend(
@@ -72,9 +77,9 @@ def attend(
             module, hidden_states, position_embeddings, attention_mask, **options
         )
     shape = hidden_states.shape[:-1]
-    qkv = widened(module.Wqkv(hidden_states)).view(*shape, 3, -1, module.head_dim)
+    qkv = module.Wqkv(hidden_states).view(*shape, 3, -1, module.head_dim)
     # A table that all rows share is not contiguous then, and torch operations take it.
-    query, key, value = _Rotate.apply(qkv, *(table.expand(*shape, -1) for table in position_embeddings))
+    query, key, value = rotated(qkv, *(table.expand(*shape, -1) for table in position_embeddings))
     attention = ALL_ATTENTION_FUNCTIONS[module.config._attn_implementation]
     output, weights = attention(
         module,
@@ -91,6 +96,26 @@ def attend(
     return module.out_drop(module.Wo(output.reshape(*shape, -1))), weights
 
 
+def rotated(qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values from their common projection, queries and keys turned by their positions.
+
+    With the halves x1, x2 of a head the rotation is (x1 cos - x2 sin, x2 cos + x1 sin), and its gradient the
+    rotation back.
+
+    Args:
+        qkv: (..., T, 3, H, D).
+        cos: (..., T, D), of two equal halves.
+        sin: the same.
+
+    Returns:
+        (..., T, H, D) each; float32 where qkv is bfloat16 on the CPU.
+    """
+    found: tuple[Tensor, Tensor, Tensor] = _Rotate.apply(
+        qkv if _library(qkv, cos, sin) else widened(qkv), cos, sin
+    )
+    return found
+
+
 class _GatedGelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, halves: Tensor) -> Tensor:  # type: ignore[override]
@@ -101,7 +126,8 @@ class _GatedGelu(torch.autograd.Function):
             a, gate = halves.chunk(2, dim=-1)
             return F.gelu(a).mul_(gate)
         result = halves.new_empty(*halves.shape[:-1], halves.shape[-1] // 2)
-        library.wellread_gated_gelu(*_tensors(halves), *_rows(result), *_tensors(result), _threads())
+        run = getattr(library, "wellread_gated_gelu" + _suffix(halves))
+        run(*_tensors(halves), *_rows(result), *_tensors(result), _threads())
         return result
 
     @staticmethod
@@ -109,11 +135,11 @@ class _GatedGelu(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         (halves,) = ctx.saved_tensors
         gradient, result = gradient.contiguous(), torch.empty_like(halves)
-        library = _library(halves, gradient)
+        library = _library(halves)
         if library is None:
             return _gated_gelu_backward(halves, gradient, result)
-        tensors = _tensors(halves, gradient)
-        library.wellread_gated_gelu_backward(*tensors, *_rows(gradient), *_tensors(result), _threads())
+        run = getattr(library, "wellread_gated_gelu_backward" + _suffix(halves))
+        run(*_tensors(halves, gradient), *_rows(gradient), *_tensors(result), _threads())
         return result
 
 
@@ -128,26 +154,22 @@ def _gated_gelu_backward(halves: Tensor, gradient: Tensor, result: Tensor) -> Te
 
 
 class _Rotate(torch.autograd.Function):
-    """Queries, keys and values from their common projection, queries and keys turned by their positions.
-
-    qkv is (..., T, 3, H, D), cos and sin are (..., T, D) with equal halves.  With the halves x1, x2 of a head
-    the rotation is (x1 cos - x2 sin, x2 cos + x1 sin), and its gradient the rotation back.
-    """
-
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(cos, sin)
+        ctx.kind = qkv.dtype
         library = _library(qkv, cos, sin)
         if library is None:
             both = torch.empty_like(qkv[..., :2, :, :])
             _turn(qkv[..., :2, :, :], cos, sin, both)
             query, key = both.unbind(-3)
             return query, key, qkv[..., 2, :, :].clone()
-        query, key, value = (qkv.new_empty(*qkv.shape[:-3], *qkv.shape[-2:]) for _ in range(3))
+        query, key, value = (cos.new_empty(*qkv.shape[:-3], *qkv.shape[-2:]) for _ in range(3))
         given, made = _tensors(qkv, cos, sin), _tensors(query, key, value)
-        library.wellread_rotate(*given, *_heads(query), *made, _threads())
+        run = getattr(library, "wellread_rotate" + _suffix(qkv))
+        run(*given, *_heads(query), *made, _threads())
         return query, key, value
 
     @staticmethod
@@ -155,15 +177,15 @@ class _Rotate(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         cos, sin = ctx.saved_tensors
         query, key, value = (gradient.contiguous() for gradient in gradients)
-        result = query.new_empty(*query.shape[:-2], 3, *query.shape[-2:])
+        result = query.new_empty(*query.shape[:-2], 3, *query.shape[-2:], dtype=ctx.kind)
         library = _library(query, cos, sin)
         if library is None:
             for place, part in enumerate((query, key)):
                 _turn(part.unsqueeze(-3), cos, -sin, result[..., place : place + 1, :, :])
             result[..., 2, :, :] = value
         else:
-            given = _tensors(query, key, value, cos, sin)
-            library.wellread_rotate_backward(*given, *_heads(query), *_tensors(result), _threads())
+            run = getattr(library, "wellread_rotate_backward" + _suffix(result))
+            run(*_tensors(query, key, value, cos, sin), *_heads(query), *_tensors(result), _threads())
         return result, None, None
 
 
@@ -176,14 +198,17 @@ def _turn(source: Tensor, cos: Tensor, sin: Tensor, target: Tensor) -> None:
     torch.mul(x2, c, out=y2).add_(x1 * s)
 
 
-def _library(*tensors: Tensor) -> ctypes.CDLL | None:
-    """The compiled kernels, where they can work on these tensors."""
-    first = tensors[0]
-    if first.device.type != "cpu" or any(
-        one.dtype != torch.float32 or not one.is_contiguous() for one in tensors
-    ):
+def _library(first: Tensor, *others: Tensor) -> ctypes.CDLL | None:
+    """The compiled kernels, where they can work on these tensors; only ``first`` is next to a product."""
+    fitting = first.device.type == "cpu" and first.dtype in SUFFIX and first.is_contiguous()
+    if not fitting or any(one.dtype != torch.float32 or not one.is_contiguous() for one in others):
         return None
     return kernels.load_elementwise()
+
+
+def _suffix(tensor: Tensor) -> str:
+    """Of the names of kernels that take this next to a product."""
+    return SUFFIX[tensor.dtype]
 
 
 def _tensors(*tensors: Tensor) -> list[ctypes.c_void_p]:

@@ -69,7 +69,8 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
         lengths=batch.lengths,
         **extra,
     )
-    return output.last_hidden_state[0]
+    hidden: Tensor = output.last_hidden_state.squeeze(0)
+    return hidden
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def attention(
         distance=None if wide is None else wide - 1,
         dropout=options.get("dropout", 0.0),
     )
-    q, k, v = (widened(tensor[0].transpose(0, 1)) for tensor in (query, key, value))
+    # squeeze, not [0], whose way back writes zeros and copies.
+    q, k, v = (widened(tensor.squeeze(0).transpose(0, 1)) for tensor in (query, key, value))
     if slots is not None:
         output = _slotted(q, k, v, lengths, slots, rule)
     elif v.is_cuda and not rule.dropout and v.dtype in (torch.float16, torch.bfloat16):

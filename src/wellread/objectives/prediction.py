@@ -17,14 +17,16 @@ from transformers import PreTrainedModel
 
 from wellread.models.heads import lm_head, lm_logits
 from wellread.models.packed import hidden_states
+from wellread.objectives import cross_entropy
 from wellread.precision import narrowed
 from wellread.tokens.batch import PackedBatch
 
 # Logits of one chunk stay near the processor's caches (measured: 16 MB chunks take 0.78 of the time of whole
 # logits at vocabulary 8,192), but a chunk has rows enough for a fast matrix product.
 CHUNK_BYTES = 16 << 20
+# Adding a product of bfloat16 to the weight's gradient is slow, so these are larger and fewer.
+NARROW_CHUNK_BYTES = 64 << 20
 CHUNK_ROWS = 256
-WAITING_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -152,26 +154,21 @@ class _LinearLoss(torch.autograd.Function):
         to_bias = torch.zeros_like(bias) if bias is not None and asked[2] else None
         # Once, not for each chunk, where autocast multiplies in half precision.
         narrow, vectors = (narrowed(x) for x in (weight, features))
-        waiting: list[Tensor] = []
-        for start, stop in row_chunks(len(weight), len(features)):
-            logits, wanted = F.linear(vectors[start:stop], narrow, bias), targets[start:stop]
+        for start, stop in row_chunks(len(weight), len(features), narrow.dtype):
+            rows = slice(start, stop)
+            logits = F.linear(vectors[rows], narrow, bias)
             if soft is None:
-                loss, gradient = _cross_entropy(logits, wanted)
+                loss, errors = cross_entropy.differentiated(logits, targets[rows])
             else:
-                loss, gradient = _differentiated(logits.float(), wanted, soft.rows(start, stop))
+                loss, errors = _differentiated(logits.float(), targets[rows], soft.rows(start, stop))
             total += loss
             if to_bias is not None:
-                to_bias += gradient.sum(0)
-            waiting.append(narrowed(gradient))
-            if stop < len(features) and sum(one.nbytes for one in waiting) < _patience(waiting[0].dtype):
-                continue
-            errors = waiting[0] if len(waiting) == 1 else torch.cat(waiting)
-            rows = slice(stop - len(errors), stop)
+                cross_entropy.add_rows(to_bias, errors)
+            errors = narrowed(errors)
             if to_features is not None:
                 to_features[rows] = errors @ narrow
             if to_weight is not None:
                 _add_product(to_weight, errors.T, vectors[rows])
-            waiting = []
         ctx.save_for_backward(to_features, to_weight, to_bias)
         return total
 
@@ -179,21 +176,6 @@ class _LinearLoss(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         # In place: the weight's is as large as the embedding.
         return (*(one if one is None else one.mul_(outer[0]) for one in ctx.saved_tensors), None, None)
-
-
-def _patience(kind: torch.dtype) -> int:
-    """Bytes of errors that wait for one product: adding it to the weight's gradient is slow from bfloat16."""
-    return 0 if kind == torch.float32 else WAITING_BYTES
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The summed cross-entropy of (M, V) logits; its gradient, the probabilities, less one at the targets."""
-    right = targets[:, None]
-    gradient = torch.softmax(logits, -1, dtype=torch.float32)
-    # The likeliest token's probability is one over the sum of the exponentials; its logit is their largest.
-    behind = logits.amax(-1).float() - logits.gather(1, right)[:, 0].float()
-    loss = (behind - gradient.amax(-1).log()).sum()
-    return loss, gradient.scatter_add_(1, right, torch.full_like(right, -1, dtype=torch.float32))
 
 
 def _differentiated(logits: Tensor, targets: Tensor, soft: Soft) -> tuple[Tensor, Tensor]:
@@ -212,12 +194,13 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def row_chunks(vocabulary: int, rows: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of so many rows at a time as logits may stand whole."""
-    size = _chunk_rows(vocabulary)
+def row_chunks(vocabulary: int, rows: int, kind: torch.dtype = torch.float32) -> Iterator[tuple[int, int]]:
+    """(start, stop) of so many rows at a time as logits of that type may stand whole."""
+    size = _chunk_rows(vocabulary, kind)
     for start in range(0, rows, size):
         yield start, min(start + size, rows)
 
 
-def _chunk_rows(vocabulary: int) -> int:
-    return max(CHUNK_ROWS, CHUNK_BYTES // (4 * vocabulary))
+def _chunk_rows(vocabulary: int, kind: torch.dtype = torch.float32) -> int:
+    size = CHUNK_BYTES if kind == torch.float32 else NARROW_CHUNK_BYTES
+    return max(CHUNK_ROWS, size // (kind.itemsize * vocabulary))

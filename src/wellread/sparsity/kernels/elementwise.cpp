@@ -1,8 +1,12 @@
 // The element-wise parts of a layer, each in one pass over memory: the gated GELU and the rotary positions, forward
-// and backward, and dropout, which is its own way back.
+// and backward, and dropout, which is its own way back; and the cross-entropy of logits with its gradient.
+//
+// All of it is worked out in float32.  Where a name ends in _bf16, what stands next to a matrix product is bfloat16:
+// the bits are those of float32 rounded once.
 //
 // Build it with -ffp-contract=off: the rotation then rounds as separate operations of torch do, to the bit.
 
+#include <cmath>
 #include <cstring>
 
 #include "pool.h"
@@ -10,6 +14,8 @@
 #include "vector.h"
 
 namespace {
+
+constexpr long kBlock = 512;  // columns whose sums stay in the nearest cache
 
 // Work on rows begin ... end - 1 of each thread's share.
 template <class Task>
@@ -43,46 +49,33 @@ INLINE Normal normal(Vector x) {
 }
 
 // The vectors of a row, the last one padded with zeros.
-INLINE Vector load_some(const float* p, long count) {
+template <class Element>
+INLINE Vector load_some(const Element* p, long count) {
   if (count >= kLanes) return load(p);
-  Vector v = {};
-  std::memcpy(&v, p, static_cast<size_t>(count) * 4);
-  return v;
+  Element some[kLanes] = {};
+  std::memcpy(some, p, static_cast<size_t>(count) * sizeof(Element));
+  return load(some);
 }
 
-INLINE void put_some(float* p, Vector v, long count, bool streams) {
-  if (streams)
+template <class Element>
+INLINE void put_some(Element* p, Vector v, long count, bool streams) {
+  if (streams) {
     stream(p, v);
-  else if (count >= kLanes)
+  } else if (count >= kLanes) {
     store(p, v);
-  else
-    std::memcpy(p, &v, static_cast<size_t>(count) * 4);
-}
-
-// ---------------------------------------------------------------------------------------------------------
-// Rotary positions
-
-// to = (x1 cos - x2 sin, x2 cos + x1 sin) for the halves x1, x2 of a head; sign -1 turns back.
-INLINE void rotate_head(const float* x, const float* cosines, const float* sines, float sign, long half, float* to) {
-  for (long i = 0; i < half; i += kLanes) {
-    const long count = half - i;
-    const Vector c = load_some(cosines + i, count), s = load_some(sines + i, count) * sign;
-    const Vector x1 = load_some(x + i, count), x2 = load_some(x + half + i, count);
-    put_some(to + i, x1 * c - x2 * s, count, false);
-    put_some(to + half + i, x2 * c + x1 * s, count, false);
+  } else {
+    Element some[kLanes];
+    store(some, v);
+    std::memcpy(p, some, static_cast<size_t>(count) * sizeof(Element));
   }
 }
 
-}  // namespace
-
-extern "C" {
-
-// result (rows, width) = gelu(a) * gate, where a and gate are the halves of each row of halves (rows, 2 width).
-void wellread_gated_gelu(const float* halves, long rows, long width, float* result, int threads) {
+template <class Element>
+void gated_gelu(const Element* halves, long rows, long width, Element* result, int threads) {
   const bool streams = worth_streaming(result, width, rows * width);
   share_rows(rows, threads, [&](long begin, long end) {
     for (long row = begin; row < end; row++) {
-      const float* a = halves + row * 2 * width;
+      const Element* a = halves + row * 2 * width;
       for (long i = 0; i < width; i += kLanes) {
         const Vector x = load_some(a + i, width - i), gate = load_some(a + width + i, width - i);
         put_some(result + row * width + i, x * normal(x).cumulative * gate, width - i, streams);
@@ -91,14 +84,14 @@ void wellread_gated_gelu(const float* halves, long rows, long width, float* resu
   });
 }
 
-// The gradient of halves from that of the result.
-void wellread_gated_gelu_backward(const float* halves, const float* gradient, long rows, long width, float* result,
-                                  int threads) {
+template <class Element>
+void gated_gelu_backward(const Element* halves, const Element* gradient, long rows, long width, Element* result,
+                         int threads) {
   const bool streams = worth_streaming(result, width, rows * width * 2);
   share_rows(rows, threads, [&](long begin, long end) {
     for (long row = begin; row < end; row++) {
-      const float* a = halves + row * 2 * width;
-      float* to = result + row * 2 * width;
+      const Element* a = halves + row * 2 * width;
+      Element* to = result + row * 2 * width;
       for (long i = 0; i < width; i += kLanes) {
         const long count = width - i;
         const Vector x = load_some(a + i, count), gate = load_some(a + width + i, count);
@@ -111,38 +104,180 @@ void wellread_gated_gelu_backward(const float* halves, const float* gradient, lo
   });
 }
 
-// qkv (tokens, 3, heads, 2 half) -> query, key, value (tokens, heads, 2 half), the first two turned by the angles of
-// their token; cosines and sines are (tokens, 2 half), of which the first half is read.
-void wellread_rotate(const float* qkv, const float* cosines, const float* sines, long tokens, long heads, long half,
-                     float* query, float* key, float* value, int threads) {
+// ---------------------------------------------------------------------------------------------------------
+// Rotary positions
+
+// to = (x1 cos - x2 sin, x2 cos + x1 sin) for the halves x1, x2 of a head; sign -1 turns back.
+template <class From, class To>
+INLINE void rotate_head(const From* x, const float* cosines, const float* sines, float sign, long half, To* to) {
+  for (long i = 0; i < half; i += kLanes) {
+    const long count = half - i;
+    const Vector c = load_some(cosines + i, count), s = load_some(sines + i, count) * sign;
+    const Vector x1 = load_some(x + i, count), x2 = load_some(x + half + i, count);
+    put_some(to + i, x1 * c - x2 * s, count, false);
+    put_some(to + half + i, x2 * c + x1 * s, count, false);
+  }
+}
+
+template <class From, class To>
+INLINE void copy_row(const From* from, long width, To* to) {
+  for (long i = 0; i < width; i += kLanes) put_some(to + i, load_some(from + i, width - i), width - i, false);
+}
+
+template <class Element>
+void rotate(const Element* qkv, const float* cosines, const float* sines, long tokens, long heads, long half,
+            float* query, float* key, float* value, int threads) {
   const long width = heads * 2 * half;
   share_rows(tokens, threads, [&](long begin, long end) {
     for (long t = begin; t < end; t++) {
-      const float *x = qkv + t * 3 * width, *c = cosines + t * 2 * half, *s = sines + t * 2 * half;
+      const Element* x = qkv + t * 3 * width;
+      const float *c = cosines + t * 2 * half, *s = sines + t * 2 * half;
       for (long h = 0; h < width; h += 2 * half) {
         rotate_head(x + h, c, s, 1.0f, half, query + t * width + h);
         rotate_head(x + width + h, c, s, 1.0f, half, key + t * width + h);
       }
-      std::memcpy(value + t * width, x + 2 * width, static_cast<size_t>(width) * 4);
+      copy_row(x + 2 * width, width, value + t * width);
     }
   });
+}
+
+template <class Element>
+void rotate_backward(const float* query, const float* key, const float* value, const float* cosines,
+                     const float* sines, long tokens, long heads, long half, Element* qkv, int threads) {
+  const long width = heads * 2 * half;
+  share_rows(tokens, threads, [&](long begin, long end) {
+    for (long t = begin; t < end; t++) {
+      const float *c = cosines + t * 2 * half, *s = sines + t * 2 * half;
+      Element* to = qkv + t * 3 * width;
+      for (long h = 0; h < width; h += 2 * half) {
+        rotate_head(query + t * width + h, c, s, -1.0f, half, to + h);
+        rotate_head(key + t * width + h, c, s, -1.0f, half, to + width + h);
+      }
+      copy_row(value + t * width, width, to + 2 * width);
+    }
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Cross-entropy
+
+// Logits to their probabilities, less one at the target, in place; the loss of each row, NaN if a logit is not finite.
+template <class Element>
+void cross_entropy(Element* logits, const int64_t* targets, long rows, long width, float* losses, int threads) {
+  share_rows(rows, threads, [&](long begin, long end) {
+    for (long row = begin; row < end; row++) {
+      Element* x = logits + row * width;
+      const long even = width / kLanes * kLanes, target = targets[row];
+      const Vector last = load_some(x + even, width - even);
+      Lanes lane;
+      for (int i = 0; i < kLanes; i++) lane[i] = i;
+      const Lanes there = lane < static_cast<int32_t>(width - even);
+      Vector highest = there ? last : Vector{} - INFINITY, flaws = last * 0.0f;
+      for (long i = 0; i < even; i += kLanes) {
+        const Vector score = load(x + i);
+        highest = score > highest ? score : highest;
+        flaws += score * 0.0f;
+      }
+      float top = highest[0], flaw = flaws[0];
+      for (int i = 1; i < kLanes; i++) {
+        top = highest[i] > top ? highest[i] : top;
+        flaw += flaws[i];
+      }
+      Vector sum = there ? exponential(last - top) : Vector{};
+      for (long i = 0; i < even; i += kLanes) sum += exponential(load(x + i) - top);
+      float total = 0;
+      for (int i = 0; i < kLanes; i++) total += sum[i];
+      const float factor = 1.0f / total;
+      const float right = load_some(x + target, 1)[0];
+      const float error = exponential(Vector{} + (right - top))[0] * factor - 1.0f;
+      for (long i = 0; i < even; i += kLanes) store(x + i, exponential(load(x + i) - top) * factor);
+      if (even < width) put_some(x + even, exponential(last - top) * factor, width - even, false);
+      put_some(x + target, Vector{} + error, 1, false);
+      losses[row] = std::log(total) + (top - right) + flaw;
+    }
+  });
+}
+
+// sums (width) += the sum of the rows.
+template <class Element>
+void add_rows(const Element* data, long rows, long width, float* sums, int threads) {
+  const long blocks = ceil_div(width, kBlock);
+  share_rows(blocks, threads, [&](long begin, long end) {
+    for (long first = begin * kBlock; first < min(end * kBlock, width); first += kBlock) {
+      const long last = min(first + kBlock, width);
+      for (long row = 0; row < rows; row++)
+        for (long i = first; i < last; i += kLanes) {
+          const Vector sum = load_some(sums + i, last - i) + load_some(data + row * width + i, last - i);
+          put_some(sums + i, sum, last - i, false);
+        }
+    }
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+// result (rows, width) = gelu(a) * gate, where a and gate are the halves of each row of halves (rows, 2 width).
+void wellread_gated_gelu(const float* halves, long rows, long width, float* result, int threads) {
+  gated_gelu(halves, rows, width, result, threads);
+}
+
+void wellread_gated_gelu_bf16(const Half* halves, long rows, long width, Half* result, int threads) {
+  gated_gelu(halves, rows, width, result, threads);
+}
+
+// The gradient of halves from that of the result.
+void wellread_gated_gelu_backward(const float* halves, const float* gradient, long rows, long width, float* result,
+                                  int threads) {
+  gated_gelu_backward(halves, gradient, rows, width, result, threads);
+}
+
+void wellread_gated_gelu_backward_bf16(const Half* halves, const Half* gradient, long rows, long width, Half* result,
+                                       int threads) {
+  gated_gelu_backward(halves, gradient, rows, width, result, threads);
+}
+
+// qkv (tokens, 3, heads, 2 half) -> query, key, value (tokens, heads, 2 half), the first two turned by the angles of
+// their token; cosines and sines are (tokens, 2 half), of which the first half is read.
+void wellread_rotate(const float* qkv, const float* cosines, const float* sines, long tokens, long heads, long half,
+                     float* query, float* key, float* value, int threads) {
+  rotate(qkv, cosines, sines, tokens, heads, half, query, key, value, threads);
+}
+
+void wellread_rotate_bf16(const Half* qkv, const float* cosines, const float* sines, long tokens, long heads, long half,
+                          float* query, float* key, float* value, int threads) {
+  rotate(qkv, cosines, sines, tokens, heads, half, query, key, value, threads);
 }
 
 // The gradient of qkv from those of query, key and value.
 void wellread_rotate_backward(const float* query, const float* key, const float* value, const float* cosines,
                               const float* sines, long tokens, long heads, long half, float* qkv, int threads) {
-  const long width = heads * 2 * half;
-  share_rows(tokens, threads, [&](long begin, long end) {
-    for (long t = begin; t < end; t++) {
-      const float *c = cosines + t * 2 * half, *s = sines + t * 2 * half;
-      float* to = qkv + t * 3 * width;
-      for (long h = 0; h < width; h += 2 * half) {
-        rotate_head(query + t * width + h, c, s, -1.0f, half, to + h);
-        rotate_head(key + t * width + h, c, s, -1.0f, half, to + width + h);
-      }
-      std::memcpy(to + 2 * width, value + t * width, static_cast<size_t>(width) * 4);
-    }
-  });
+  rotate_backward(query, key, value, cosines, sines, tokens, heads, half, qkv, threads);
+}
+
+void wellread_rotate_backward_bf16(const float* query, const float* key, const float* value, const float* cosines,
+                                   const float* sines, long tokens, long heads, long half, Half* qkv, int threads) {
+  rotate_backward(query, key, value, cosines, sines, tokens, heads, half, qkv, threads);
+}
+
+// Logits (rows, width) to the gradient of their summed cross-entropy, in place; its parts in losses (rows).
+void wellread_cross_entropy(float* logits, const int64_t* targets, long rows, long width, float* losses, int threads) {
+  cross_entropy(logits, targets, rows, width, losses, threads);
+}
+
+void wellread_cross_entropy_bf16(Half* logits, const int64_t* targets, long rows, long width, float* losses,
+                                 int threads) {
+  cross_entropy(logits, targets, rows, width, losses, threads);
+}
+
+// sums (width) += the sum of the rows of data (rows, width).
+void wellread_add_rows(const float* data, long rows, long width, float* sums, int threads) {
+  add_rows(data, rows, width, sums, threads);
+}
+
+void wellread_add_rows_bf16(const Half* data, long rows, long width, float* sums, int threads) {
+  add_rows(data, rows, width, sums, threads);
 }
 
 // result (rows, width) = x, where each element is 0 by the chance of `rate` and else divided by 1 - rate.

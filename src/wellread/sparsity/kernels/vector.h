@@ -1,4 +1,4 @@
-// Vectors of floats as wide as the target's registers: memory, turning matrices, exp.
+// Vectors of floats as wide as the target's registers: memory, bfloat16, turning matrices, exp.
 
 #pragma once
 
@@ -31,12 +31,46 @@ typedef int32_t Lanes __attribute__((vector_size(kLanes * 4)));
 INLINE Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
 
+// A float without its lower half.
+struct Half {
+  uint16_t bits;
+};
+
+typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+typedef uint16_t UnalignedHalves __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
+
+INLINE Vector load(const Half* p) {
+  const Halves halves = *reinterpret_cast<const UnalignedHalves*>(p);
+  return (Vector)(__builtin_convertvector(halves, Words) << 16);
+}
+
+// To the nearest, halfway to even, as torch does.
+INLINE Halves narrowed(Vector v) {
+  const Words bits = (Words)v;
+  const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Words not_a_number = Words{} + 0x7fc0;
+  return __builtin_convertvector(v == v ? rounded : not_a_number, Halves);
+}
+
+INLINE void store(Half* p, Vector v) { *reinterpret_cast<UnalignedHalves*>(p) = narrowed(v); }
+
 // Straight to memory: a plain store would read the line first.  p is a multiple of the vector's size.
 INLINE void stream(float* p, Vector v) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(p, (__m512)v);
 #elif defined(__AVX__)
   _mm256_stream_ps(p, (__m256)v);
+#else
+  store(p, v);
+#endif
+}
+
+INLINE void stream(Half* p, Vector v) {
+#if defined(__AVX512F__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)narrowed(v));
+#elif defined(__AVX__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)narrowed(v));
 #else
   store(p, v);
 #endif
@@ -49,9 +83,11 @@ INLINE void finish_stream() {
 #endif
 }
 
-// Whether an array of `size` floats, in rows `stride` apart, is large and lies so that it can be streamed.
-inline bool worth_streaming(const float* data, long stride, long size) {
-  return size * 4 >= kStreamBytes && reinterpret_cast<uintptr_t>(data) % 64 == 0 && stride % 16 == 0;
+// Whether an array of `size` elements, in rows `stride` apart, is large and lies so that it can be streamed.
+template <class Element>
+bool worth_streaming(const Element* data, long stride, long size) {
+  const long bytes = size * static_cast<long>(sizeof(Element));
+  return bytes >= kStreamBytes && reinterpret_cast<uintptr_t>(data) % 64 == 0 && stride % 16 == 0;
 }
 
 // Lane n of the result is lane I[n] of two vectors end to end.
