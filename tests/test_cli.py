@@ -1,20 +1,21 @@
 """The command line: talk on stderr, data on stdout, exit codes, cheap imports, errors without tracebacks."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import wellread
 from synthetic import write_pubmed, write_tiny_run
-from wellread import files
+from wellread import cli, files
 
 
 def wellread_command(*arguments, cwd=None, **environment):
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "wellread.cli", *map(str, arguments)],
         capture_output=True,
@@ -170,8 +171,6 @@ def test_new_writes_a_recipe_that_plans(tmp_path):
 
 
 def test_a_read_only_run_folder_is_refused(tmp_path):
-    import os
-
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     recipe = write_tiny_run(tmp_path / "data")
@@ -201,3 +200,17 @@ def test_the_api_is_typed_and_lazy():
     assert (Path(wellread.__file__).parent / "py.typed").exists()
     with pytest.raises(AttributeError):
         wellread.no_such_thing  # noqa: B018
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch, capsys, name, code):
+    number = getattr(signal, name)
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "app", lambda: (os.kill(os.getpid(), number), time.sleep(10)))
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == code
+    assert "the same command continues" in capsys.readouterr().err

@@ -1,13 +1,15 @@
 """The command line: the list of commands.  Each is a few lines; what it does stands in the module it imports.
 
 Standard output is data, standard error is talk.  Bad input, and what ``verify``, ``doctor`` or ``data check``
-find, exits with code 2 and no traceback (``--debug`` shows it), an interruption with 130, a defect with 1.
+find, exits with code 2 and no traceback (``--debug`` shows it), an interruption with 130 (Ctrl-C) or 143
+(SIGTERM, as schedulers and containers send it), a defect with 1.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -74,6 +76,7 @@ def main() -> None:
     """Entry point of the ``wellread`` program."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except UserError as error:
@@ -81,9 +84,9 @@ def main() -> None:
             raise
         say(f"Error: {error}")
         sys.exit(UserError.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("Interrupted; the same command continues.")
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
@@ -93,6 +96,14 @@ def main() -> None:
         say(f"Unexpected {type(error).__name__}: {error}")
         say("The run can be continued by the same command; --debug shows the traceback.")
         sys.exit(1)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came: what an interruption cleans up and leaves, it does too."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
 
 
 if __name__ == "__main__":
