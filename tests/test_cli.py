@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
 import wellread
 from synthetic import write_pubmed, write_tiny_run
@@ -206,7 +207,10 @@ def test_the_api_is_typed_and_lazy():
 def test_an_interrupted_command_says_how_to_go_on(monkeypatch, capsys, name, code):
     number = getattr(signal, name)
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(cli, "app", lambda: (os.kill(os.getpid(), number), time.sleep(10)))
+    app = typer.Typer()
+    app.command()(lambda: (os.kill(os.getpid(), number), time.sleep(10)))
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["wellread"])
     try:
         with pytest.raises(SystemExit) as stopped:
             cli.main()

@@ -76,7 +76,13 @@ def main() -> None:
     """Entry point of the ``wellread`` program."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
-    signal.signal(signal.SIGTERM, _terminate)
+    terminations: list[int] = []
+
+    def terminate(number: int, _: object) -> NoReturn:
+        terminations.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         app()
     except UserError as error:
@@ -84,9 +90,12 @@ def main() -> None:
             raise
         say(f"Error: {error}")
         sys.exit(UserError.exit_code)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer makes an exit with 130 of an interruption.
+        if isinstance(stop, SystemExit) and stop.code != 128 + signal.SIGINT:
+            raise
         say("Interrupted; the same command continues.")
-        sys.exit(128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT))
+        sys.exit(128 + (terminations[0] if terminations else signal.SIGINT))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
@@ -96,14 +105,6 @@ def main() -> None:
         say(f"Unexpected {type(error).__name__}: {error}")
         say("The run can be continued by the same command; --debug shows the traceback.")
         sys.exit(1)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM came: what an interruption cleans up and leaves, it does too."""
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise _Terminated
 
 
 if __name__ == "__main__":
