@@ -27,8 +27,6 @@ from wellread.models import dropout
 from wellread.precision import widened
 from wellread.sparsity.kernels import build as kernels
 
-SUFFIX = {torch.float32: "", torch.bfloat16: "_bf16"}
-
 
 def fuse(model: PreTrainedModel) -> PreTrainedModel:
     """Have a ModernBERT's layers, and the dropout of any layout, take the short way, in place."""
@@ -111,7 +109,7 @@ def rotated(qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tens
         (..., T, H, D) each; float32 where qkv is bfloat16 on the CPU.
     """
     found: tuple[Tensor, Tensor, Tensor] = _Rotate.apply(
-        qkv if _library(qkv, cos, sin) else widened(qkv), cos, sin
+        qkv if _rotation("rotate", qkv, cos, sin) else widened(qkv), cos, sin
     )
     return found
 
@@ -121,12 +119,11 @@ class _GatedGelu(torch.autograd.Function):
     def forward(ctx: Any, halves: Tensor) -> Tensor:  # type: ignore[override]
         halves = halves.contiguous()
         ctx.save_for_backward(halves)
-        library = _library(halves)
-        if library is None:
+        run = kernels.elementwise("gated_gelu", halves)
+        if run is None:
             a, gate = halves.chunk(2, dim=-1)
             return F.gelu(a).mul_(gate)
         result = halves.new_empty(*halves.shape[:-1], halves.shape[-1] // 2)
-        run = getattr(library, "wellread_gated_gelu" + _suffix(halves))
         run(*_tensors(halves), *_rows(result), *_tensors(result), _threads())
         return result
 
@@ -135,10 +132,9 @@ class _GatedGelu(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         (halves,) = ctx.saved_tensors
         gradient, result = gradient.contiguous(), torch.empty_like(halves)
-        library = _library(halves)
-        if library is None:
+        run = kernels.elementwise("gated_gelu_backward", halves)
+        if run is None:
             return _gated_gelu_backward(halves, gradient, result)
-        run = getattr(library, "wellread_gated_gelu_backward" + _suffix(halves))
         run(*_tensors(halves, gradient), *_rows(gradient), *_tensors(result), _threads())
         return result
 
@@ -160,15 +156,14 @@ class _Rotate(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(cos, sin)
         ctx.kind = qkv.dtype
-        library = _library(qkv, cos, sin)
-        if library is None:
+        run = _rotation("rotate", qkv, cos, sin)
+        if run is None:
             both = torch.empty_like(qkv[..., :2, :, :])
             _turn(qkv[..., :2, :, :], cos, sin, both)
             query, key = both.unbind(-3)
             return query, key, qkv[..., 2, :, :].clone()
         query, key, value = (cos.new_empty(*qkv.shape[:-3], *qkv.shape[-2:]) for _ in range(3))
         given, made = _tensors(qkv, cos, sin), _tensors(query, key, value)
-        run = getattr(library, "wellread_rotate" + _suffix(qkv))
         run(*given, *_heads(query), *made, _threads())
         return query, key, value
 
@@ -178,13 +173,12 @@ class _Rotate(torch.autograd.Function):
         cos, sin = ctx.saved_tensors
         query, key, value = (gradient.contiguous() for gradient in gradients)
         result = query.new_empty(*query.shape[:-2], 3, *query.shape[-2:], dtype=ctx.kind)
-        library = _library(query, cos, sin)
-        if library is None:
+        run = _rotation("rotate_backward", result, query, key, value, cos, sin)
+        if run is None:
             for place, part in enumerate((query, key)):
                 _turn(part.unsqueeze(-3), cos, -sin, result[..., place : place + 1, :, :])
             result[..., 2, :, :] = value
         else:
-            run = getattr(library, "wellread_rotate_backward" + _suffix(result))
             run(*_tensors(query, key, value, cos, sin), *_heads(query), *_tensors(result), _threads())
         return result, None, None
 
@@ -198,17 +192,10 @@ def _turn(source: Tensor, cos: Tensor, sin: Tensor, target: Tensor) -> None:
     torch.mul(x2, c, out=y2).add_(x1 * s)
 
 
-def _library(first: Tensor, *others: Tensor) -> ctypes.CDLL | None:
-    """The compiled kernels, where they can work on these tensors; only ``first`` is next to a product."""
-    fitting = first.device.type == "cpu" and first.dtype in SUFFIX and first.is_contiguous()
-    if not fitting or any(one.dtype != torch.float32 or not one.is_contiguous() for one in others):
-        return None
-    return kernels.load_elementwise()
-
-
-def _suffix(tensor: Tensor) -> str:
-    """Of the names of kernels that take this next to a product."""
-    return SUFFIX[tensor.dtype]
+def _rotation(name: str, qkv: Tensor, *others: Tensor) -> Any:
+    """A compiled function, where it can work on these; the others, which meet no product, are float32."""
+    fitting = all(one.dtype == torch.float32 and one.is_contiguous() for one in others)
+    return kernels.elementwise(name, qkv) if fitting else None
 
 
 def _tensors(*tensors: Tensor) -> list[ctypes.c_void_p]:

@@ -7,14 +7,11 @@ bfloat16 logits; elsewhere torch operations.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from wellread.sparsity.kernels import build
-
-SUFFIX = {torch.float32: "", torch.bfloat16: "_bf16"}
 
 
 def differentiated(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,7 +24,7 @@ def differentiated(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         float32 (), not a number if a logit is none; and (M, V) of the type of the logits.
     """
-    run = _kernel("wellread_cross_entropy", logits)
+    run = build.elementwise("cross_entropy", logits)
     if run is None:
         return plain(logits, targets)
     losses, targets = logits.new_empty(len(logits), dtype=torch.float32), targets.contiguous()
@@ -48,18 +45,11 @@ def plain(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def add_rows(total: Tensor, matrix: Tensor) -> None:
     """Add the sum of the rows of a (M, V) matrix to a float32 (V,) vector; torch's copies bfloat16 first."""
-    run = _kernel("wellread_add_rows", matrix)
+    run = build.elementwise("add_rows", matrix)
     if run is None:
         total += matrix.sum(0, dtype=total.dtype)
     else:
         run(_place(matrix), *_sizes(matrix), _place(total), torch.get_num_threads())
-
-
-def _kernel(name: str, matrix: Tensor) -> Any:
-    """The compiled function for a matrix, where there is one."""
-    fitting = matrix.device.type == "cpu" and matrix.dtype in SUFFIX and matrix.is_contiguous()
-    library = build.load_elementwise() if fitting else None
-    return library and getattr(library, name + SUFFIX[matrix.dtype])
 
 
 def _place(tensor: Tensor) -> ctypes.c_void_p:

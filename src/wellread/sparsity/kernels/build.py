@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from wellread.corpus.registry import home
 from wellread.progress import say
@@ -57,6 +58,17 @@ def load_elementwise() -> ctypes.CDLL | None:
         ELEMENTWISE,
         "activations run on plain torch operations, which is slower",
     )
+
+
+def elementwise(name: str, tensor: Any) -> Any:
+    """A function of that library by its name, for a tensor that lies next to a matrix product.
+
+    None where there is none: the tensor has to be float32 or bfloat16, contiguous and on the CPU.
+    """
+    suffix = {"torch.float32": "", "torch.bfloat16": "_bf16"}.get(str(tensor.dtype))
+    fitting = suffix is not None and tensor.device.type == "cpu" and tensor.is_contiguous()
+    library = load_elementwise() if fitting else None
+    return library and getattr(library, f"wellread_{name}{suffix}")
 
 
 @functools.cache
