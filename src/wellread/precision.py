@@ -42,6 +42,19 @@ def narrowed(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
+def common_rows(rows: int, device: torch.device | str) -> int:
+    """How many rows to multiply in place of so many, at most a sixteenth more: few numbers, which come again.
+
+    oneDNN compiles a program for each shape of a bfloat16 product that is new to it, which takes longer than
+    the product of a small batch.  Elsewhere, and outside :func:`autocast`, it is the number itself.
+    """
+    kind = torch.device(device).type
+    if kind != "cpu" or not torch.is_autocast_enabled(kind):
+        return rows
+    unit = 1 << max(0, rows.bit_length() - 5)
+    return -(-rows // unit) * unit
+
+
 def widened(x: Tensor) -> Tensor:
     """The same in float32, which the compiled kernels take, where autocast made it bfloat16 on the CPU."""
     return x.float() if x.device.type == "cpu" and x.dtype == torch.bfloat16 else x

@@ -88,8 +88,15 @@ def test_without_pretraining_nothing_is_frozen_or_decayed_by_layer():
 
 
 def test_rates_fall_with_the_square_of_the_width():
-    rates = {width: stable.rate(Size(12, width, True)) for width in (32, 128, 384, 768, 1024, 4096)}
+    rates = {
+        width: stable.rate("classify", Size(12, width, True)) for width in (32, 128, 384, 768, 1024, 4096)
+    }
     assert rates == {32: 3e-3, 128: 1.1e-3, 384: 1.2e-4, 768: 3e-5, 1024: 1.7e-5, 4096: 1e-5}
+
+
+def test_very_small_models_tag_at_three_times_the_rate():
+    assert stable.rate("tag", Size(6, 256, True)) == 8.1e-4
+    assert stable.rate("tag", Size(6, 384, True)) == stable.rate("regress", Size(6, 384, True)) == 1.2e-4
 
 
 def test_every_pick_is_a_valid_setting():
@@ -145,7 +152,7 @@ def test_a_grid_records_and_says_what_was_picked(tokenizer_folder, tmp_path, cap
         "learning_rate = 0.003, bias_correction = false, evaluations = 1"
     ]
     result = json.loads((folder / "units/random-8-0/result.json").read_bytes())
-    assert result["picked"] == stable.standard(Size(2, 32, False))
+    assert result["picked"] == stable.standard("classify", Size(2, 32, False))
     assert result["steps"] == 1
     before = (folder / "units/random-8-0/manifest.json").read_bytes()
     stated = FinetuneSettings(recipe="standard", seeds=(0,), max_steps=2, batch=32)

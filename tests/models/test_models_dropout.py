@@ -35,6 +35,23 @@ def test_the_kernel_applies_the_mask_of_the_plain_function(shape, rate, threads)
     assert torch.equal(back, gradient * expected)
 
 
+@needs_kernels
+@pytest.mark.parametrize("shape", [(7, 5), (2000, 512)])
+def test_bfloat16_is_dropped_before_it_is_rounded(shape, threads):
+    torch.manual_seed(0)
+    x, gradient = torch.randn(shape).bfloat16(), torch.randn(shape)
+
+    def dropped(given):
+        given = given.clone().requires_grad_()
+        torch.manual_seed(7)
+        made = dropout(given, 0.3)
+        return made, torch.autograd.grad(made, given, gradient)[0]
+
+    (found, back), (expected, wanted) = dropped(x), dropped(x.float())
+    assert torch.equal(found, expected)
+    assert torch.equal(back, wanted.bfloat16())
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_elements_are_dropped_independently_at_the_rate(rate):
     """Within five standard deviations: the share, and pairs of neighbours in rows, columns and two calls."""

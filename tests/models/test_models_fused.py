@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import gelu
 
 from wellread.models import build, fused, heads, packed
+from wellread.models.dropout import dropout
 from wellread.sparsity.kernels import build as kernels
 
 needs_kernels = pytest.mark.skipif(
@@ -125,6 +126,34 @@ def test_the_kernels_bfloat16_is_float32_rounded_once(width, threads):
     (back,) = torch.autograd.grad(turned, narrow, gradients)
     (wanted,) = torch.autograd.grad(expected, wide, gradients)
     assert torch.equal(back, wanted.bfloat16())
+
+
+@needs_kernels
+@pytest.mark.parametrize("width", [5, 16, 37])
+def test_the_gates_dropout_is_the_layers_own(width, threads):
+    """Bits and all, there and back; bfloat16 is rounded after it, once."""
+    halves, gradient = torch.randn(700, 2 * width), torch.randn(700, width).bfloat16()
+
+    def dropped(given, together):
+        given = given.clone().requires_grad_()
+        torch.manual_seed(4)
+        made = fused.gated_gelu(given, 0.3) if together else dropout(fused.gated_gelu(given), 0.3)
+        return made, torch.autograd.grad(made, given, gradient.to(made.dtype))[0]
+
+    for one, other in zip(dropped(halves, True), dropped(halves, False), strict=True):
+        assert torch.equal(one, other)
+    narrow = halves.bfloat16()
+    for one, other in zip(dropped(narrow, True), dropped(narrow.float(), False), strict=True):
+        assert torch.equal(one, other.bfloat16())
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_the_gates_dropout_without_kernels(rate, plain):
+    halves = torch.randn(20, 16).bfloat16()
+    torch.manual_seed(4)
+    found = fused.gated_gelu(halves, rate)
+    torch.manual_seed(4)
+    assert torch.equal(found, torch.dropout(fused.gated_gelu(halves), rate, train=True))
 
 
 @needs_kernels

@@ -304,3 +304,36 @@ def test_varlen_call_has_the_right_window(monkeypatch):
     ]:
         packed._varlen(tensor, tensor, tensor, seams, 4, packed._Rule(0.5, causal, distance, 0.0))
         assert calls[-1] == (4, 4, {"scale": 0.5, "window_size": window, "enable_gqa": False})
+
+
+@pytest.mark.parametrize("layout", ["modernbert", "bert", "llama"])
+def test_a_tail_that_rounds_the_tokens_up_changes_nothing(layout):
+    """To the rounding of another order of sums, and without a gradient of its own."""
+    model = packed.enable(language_model(layout))
+    batch = stock.batch([30, 1, 6])
+    longer = packed._with_tail(batch, 11)
+    assert longer.tokens == 48 and longer.sequences == 4 and longer.lengths[-1] == 11
+
+    def states(given):
+        model.zero_grad()
+        hidden = packed._hidden_states(model, given)[: batch.tokens]
+        hidden.square().sum().backward()
+        return hidden, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+    (found, gradients), (expected, wanted) = states(longer), states(batch)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_under_autocast_few_numbers_of_tokens_are_multiplied(monkeypatch):
+    model = packed.enable(language_model("modernbert"))
+    seen = []
+    run = packed._hidden_states
+    monkeypatch.setattr(packed, "_hidden_states", lambda m, b: seen.append(b.tokens) or run(m, b))
+    for size in (33, 34, 36, 31):
+        batch = stock.batch([size - 10, 10])
+        assert packed.hidden_states(model, batch).shape[0] == size
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert packed.hidden_states(model, batch).shape[0] == size
+    assert seen == [33, 34, 34, 34, 36, 36, 31, 31]

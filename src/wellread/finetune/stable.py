@@ -74,7 +74,7 @@ def resolve(
     """
     picked: dict[str, Any] = {}
     if settings.recipe is not None:
-        chosen = standard(size) if settings.recipe == "standard" else stable(kind, examples, size)
+        chosen = standard(kind, size) if settings.recipe == "standard" else stable(kind, examples, size)
         stated = settings.model_fields_set
         # What a light-weight method freezes must not be re-initialised, and has no rates.
         alone = stated & set(KEEPING) or settings.light.method != "full"
@@ -101,13 +101,13 @@ def check(settings: FinetuneSettings, size: Size) -> None:
         )
 
 
-def standard(size: Size) -> dict[str, Any]:
+def standard(kind: Kind, size: Size) -> dict[str, Any]:
     """Three epochs of AdamW without bias correction, batch 32, and the weights of the last step."""
     return {
         "epochs": 3,
         "min_steps": 0,
         "batch": 32,
-        "learning_rate": rate(size),
+        "learning_rate": rate(kind, size),
         "bias_correction": False,
         "evaluations": 1,
         **_SHARED,
@@ -121,7 +121,7 @@ def stable(kind: Kind, examples: int, size: Size) -> dict[str, Any]:
         "epochs": 20 if small else 10 if examples < MEDIUM else 5,
         "min_steps": 200,
         "batch": 16 if examples < MEDIUM else 32,
-        "learning_rate": rate(size),
+        "learning_rate": rate(kind, size),
         "bias_correction": True,
         "evaluations": 10,
         "patience": 10 if small else 3,
@@ -141,9 +141,13 @@ def _keeping(kind: Kind, examples: int, size: Size) -> dict[str, Any]:
     return {"layer_decay": 0.95} if size.parameters >= LARGE else {"freeze_layers": size.layers // 2}
 
 
-def rate(size: Size) -> float:
-    """Peak learning rate: 3e-5 at BERT-base's width of 768, falling with its square, two digits of it."""
-    return float(f"{min(3e-3, max(1e-5, 3e-5 * (768 / size.hidden) ** 2)):.1e}")
+def rate(kind: Kind, size: Size) -> float:
+    """Peak learning rate: 3e-5 at BERT-base's width of 768, falling with its square, two digits of it.
+
+    Very small models that tag take three times as much (docs/results/finetune-rates.md).
+    """
+    factor = 3 if kind == "tag" and size.parameters < BASE else 1
+    return float(f"{min(3e-3, max(1e-5, factor * 3e-5 * (768 / size.hidden) ** 2)):.1e}")
 
 
 def describe(examples: str, size: Size, settings: FinetuneSettings, picked: dict[str, Any]) -> str:

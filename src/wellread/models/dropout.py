@@ -1,7 +1,7 @@
 """Dropout whose mask is a function of a seed and of the element's place.
 
 Torch's own draws one number after the other on one thread of the CPU and keeps the mask for the way back.
-Here, on the CPU in float32, a compiled kernel (sparsity/kernels/random.h) works the mask out in either
+Here, on the CPU, a compiled kernel (sparsity/kernels/random.h) works the mask out in either
 direction: nothing is kept, and the bits do not depend on the number of threads.  Elsewhere it is torch's.
 The seed of a call comes from torch's generator, so that ``torch.manual_seed`` and a checkpoint's generator
 state hold for it as for any dropout.
@@ -22,11 +22,12 @@ from wellread.sparsity.kernels import build as kernels
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
-    """(..., n) -> (..., n): each element is 0 with a chance of ``rate`` and otherwise divided by 1 - rate."""
-    x = widened(x)
-    usable = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() > 0 and 0 < rate < 1
-    if not usable or kernels.load_elementwise() is None:
-        return F.dropout(x, rate)
+    """(..., n) -> (..., n): each element is 0 with a chance of ``rate`` and otherwise divided by 1 - rate.
+
+    On the CPU it gives float32 for bfloat16: what is kept is scaled before it is rounded.
+    """
+    if x.dim() == 0 or not 0 < rate < 1 or kernels.elementwise("dropout", x.contiguous()) is None:
+        return F.dropout(widened(x), rate)
     return _Dropout.apply(x, rate, draw_seed())
 
 
@@ -64,21 +65,21 @@ def _mixed(x: Tensor) -> Tensor:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float, seed: int) -> Tensor:  # type: ignore[override]
-        ctx.rule = (rate, seed)
-        return _applied(x, rate, seed)
+        ctx.rule, ctx.kind = (rate, seed), x.dtype
+        x = x.contiguous()
+        return _applied(kernels.elementwise("dropout", x), x, torch.float32, rate, seed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _applied(gradient, *ctx.rule), None, None
+        made = torch.empty((), dtype=ctx.kind)
+        run = kernels.elementwise("dropout" if ctx.kind == torch.float32 else "dropout_backward", made)
+        return _applied(run, gradient.contiguous(), ctx.kind, *ctx.rule), None, None
 
 
-def _applied(x: Tensor, rate: float, seed: int) -> Tensor:
-    library = kernels.load_elementwise()
-    assert library is not None
-    x = x.contiguous()
-    result, width = torch.empty_like(x), x.shape[-1]
-    library.wellread_dropout(
+def _applied(run: Any, x: Tensor, kind: torch.dtype, rate: float, seed: int) -> Tensor:
+    result, width = torch.empty_like(x, dtype=kind), x.shape[-1]
+    run(
         ctypes.c_void_p(x.data_ptr()),
         ctypes.c_long(x.numel() // max(1, width)),
         ctypes.c_long(width),

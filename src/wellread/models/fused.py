@@ -50,14 +50,23 @@ def unfuse(model: PreTrainedModel) -> PreTrainedModel:
 
 def feed_forward(module: ModernBertMLP, hidden_states: Tensor) -> Tensor:
     """(..., d) -> (..., d): Wo(drop(gelu(a) * g)), where a and g are the halves of Wi(x)."""
-    halves = module.Wi(hidden_states)
-    drops = module.training and module.drop.p  # then what is kept is scaled before it is rounded
-    return module.Wo(module.drop(gated_gelu(widened(halves) if drops else halves)))
+    rate = module.drop.p if module.training else 0.0
+    return module.Wo(gated_gelu(module.Wi(hidden_states), rate))
 
 
-def gated_gelu(halves: Tensor) -> Tensor:
-    """(..., 2 n) -> (..., n): gelu(first half) * second half, worked out in float32 or wider."""
-    return _GatedGelu.apply(halves if kernels.load_elementwise() else widened(halves))
+def gated_gelu(halves: Tensor, rate: float = 0.0) -> Tensor:
+    """(..., 2 n) -> (..., n): drop(gelu(first half) * second half), worked out in float32 or wider.
+
+    Args:
+        halves: (..., 2 n).
+        rate: the chance that dropout makes an element 0.
+    """
+    if not kernels.load_elementwise():
+        halves = widened(halves)
+    within = 0 < rate < 1 and kernels.elementwise("gated_gelu", halves)
+    drop = (rate, dropout.draw_seed()) if within else (0.0, 0)
+    gated: Tensor = _GatedGelu.apply(halves, *drop)
+    return dropout.dropout(gated, rate) if rate and not within else gated
 
 
 def attend(
@@ -116,27 +125,28 @@ def rotated(qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tens
 
 class _GatedGelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, halves: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, halves: Tensor, rate: float, seed: int) -> Tensor:  # type: ignore[override]
         halves = halves.contiguous()
         ctx.save_for_backward(halves)
+        ctx.rule = (seed, rate)
         run = kernels.elementwise("gated_gelu", halves)
         if run is None:
             a, gate = halves.chunk(2, dim=-1)
             return F.gelu(a).mul_(gate)
         result = halves.new_empty(*halves.shape[:-1], halves.shape[-1] // 2)
-        run(*_tensors(halves), *_rows(result), *_tensors(result), _threads())
+        run(*_tensors(halves), *_rows(result), *_rule(ctx), *_tensors(result), _threads())
         return result
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (halves,) = ctx.saved_tensors
         gradient, result = gradient.contiguous(), torch.empty_like(halves)
         run = kernels.elementwise("gated_gelu_backward", halves)
         if run is None:
-            return _gated_gelu_backward(halves, gradient, result)
-        run(*_tensors(halves, gradient), *_rows(gradient), *_tensors(result), _threads())
-        return result
+            return _gated_gelu_backward(halves, gradient, result), None, None
+        run(*_tensors(halves, gradient), *_rows(gradient), *_rule(ctx), *_tensors(result), _threads())
+        return result, None, None
 
 
 def _gated_gelu_backward(halves: Tensor, gradient: Tensor, result: Tensor) -> Tensor:
@@ -216,6 +226,12 @@ def _heads(query: Tensor) -> list[ctypes.c_long]:
     """Tokens, heads, and half the width of a head of a (..., T, H, D) tensor."""
     heads, width = query.shape[-2:]
     return _longs(query.numel() // (heads * width), heads, width // 2)
+
+
+def _rule(ctx: Any) -> tuple[ctypes.c_uint64, ctypes.c_double]:
+    """Seed and rate of the dropout."""
+    seed, rate = ctx.rule
+    return ctypes.c_uint64(seed), ctypes.c_double(rate)
 
 
 def _threads() -> int:

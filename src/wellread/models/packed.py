@@ -22,7 +22,7 @@ from wellread.models.fused import fuse, unfuse
 from wellread.models.long import encoder as long
 from wellread.models.long import window
 from wellread.models.runs import by_runs
-from wellread.precision import widened
+from wellread.precision import common_rows, widened
 from wellread.tokens.batch import PackedBatch
 
 NAME = "wellread_packed"
@@ -57,6 +57,30 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     """
     if model.config.model_type in long.LAYOUTS:
         return long.hidden_states(model, batch)
+    # Light-weight methods may put tokens into each sequence.
+    tail = 0 if hasattr(model, "light") else common_rows(batch.tokens, batch.input_ids.device) - batch.tokens
+    if tail:
+        return _hidden_states(model, _with_tail(batch, tail))[: batch.tokens]
+    return _hidden_states(model, batch)
+
+
+def _with_tail(batch: PackedBatch, count: int) -> PackedBatch:
+    """The batch and one more sequence of so many tokens 0, whose states nobody reads."""
+
+    def longer(given: Tensor | None, added: Tensor) -> Tensor | None:
+        return None if given is None else torch.cat([given, added.to(given)])
+
+    zeros, end = torch.zeros(count), batch.cu_seqlens[-1:] + count
+    parts = {
+        **dict.fromkeys(("input_ids", "word_ids", "token_type_ids"), zeros),
+        **dict.fromkeys(("sample_ids", "document_ids", "slots"), zeros[:1]),
+        "position_ids": torch.arange(count),
+        "cu_seqlens": end,
+    }
+    return PackedBatch(**{name: longer(getattr(batch, name), added) for name, added in parts.items()})
+
+
+def _hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     extra: dict[str, Any] = {} if model.config.model_type == "modernbert" else {"use_cache": False}
     if model.config.model_type == "bert" and batch.token_type_ids is not None:
         extra["token_type_ids"] = batch.token_type_ids[None]

@@ -70,38 +70,63 @@ INLINE void put_some(Element* p, Vector v, long count, bool streams) {
   }
 }
 
-template <class Element>
-void gated_gelu(const Element* halves, long rows, long width, Element* result, int threads) {
+template <bool kDrops, class Element>
+void gated_gelu(const Element* halves, long rows, long width, const Dropout& dropout, Element* result, int threads) {
   const bool streams = worth_streaming(result, width, rows * width);
   share_rows(rows, threads, [&](long begin, long end) {
     for (long row = begin; row < end; row++) {
       const Element* a = halves + row * 2 * width;
+      const uint32_t word = dropout.row(static_cast<uint64_t>(row));
       for (long i = 0; i < width; i += kLanes) {
         const Vector x = load_some(a + i, width - i), gate = load_some(a + width + i, width - i);
-        put_some(result + row * width + i, x * normal(x).cumulative * gate, width - i, streams);
+        Vector y = x * normal(x).cumulative * gate;
+        if (kDrops) y *= dropout.factors(word, i);
+        put_some(result + row * width + i, y, width - i, streams);
       }
     }
   });
 }
 
 template <class Element>
-void gated_gelu_backward(const Element* halves, const Element* gradient, long rows, long width, Element* result,
-                         int threads) {
+void gated_gelu(const Element* halves, long rows, long width, uint64_t seed, double rate, Element* result,
+                int threads) {
+  const Dropout dropout(seed, rate);
+  if (dropout.drops())
+    gated_gelu<true>(halves, rows, width, dropout, result, threads);
+  else
+    gated_gelu<false>(halves, rows, width, dropout, result, threads);
+}
+
+template <bool kDrops, class Element>
+void gated_gelu_backward(const Element* halves, const Element* gradient, long rows, long width, const Dropout& dropout,
+                         Element* result, int threads) {
   const bool streams = worth_streaming(result, width, rows * width * 2);
   share_rows(rows, threads, [&](long begin, long end) {
     for (long row = begin; row < end; row++) {
       const Element* a = halves + row * 2 * width;
       Element* to = result + row * 2 * width;
+      const uint32_t word = dropout.row(static_cast<uint64_t>(row));
       for (long i = 0; i < width; i += kLanes) {
         const long count = width - i;
         const Vector x = load_some(a + i, count), gate = load_some(a + width + i, count);
-        const Vector dy = load_some(gradient + row * width + i, count);
+        Vector dy = load_some(gradient + row * width + i, count);
+        if (kDrops) dy *= dropout.factors(word, i);
         const Normal n = normal(x);
         put_some(to + i, dy * gate * (n.cumulative + x * n.density), count, streams);
         put_some(to + width + i, dy * x * n.cumulative, count, streams);
       }
     }
   });
+}
+
+template <class Element>
+void gated_gelu_backward(const Element* halves, const Element* gradient, long rows, long width, uint64_t seed,
+                         double rate, Element* result, int threads) {
+  const Dropout dropout(seed, rate);
+  if (dropout.drops())
+    gated_gelu_backward<true>(halves, gradient, rows, width, dropout, result, threads);
+  else
+    gated_gelu_backward<false>(halves, gradient, rows, width, dropout, result, threads);
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -214,28 +239,49 @@ void add_rows(const Element* data, long rows, long width, float* sums, int threa
   });
 }
 
+// ---------------------------------------------------------------------------------------------------------
+// Dropout
+
+template <class From, class To>
+void dropout(const From* x, long rows, long width, uint64_t seed, double rate, To* result, int threads) {
+  const bool streams = worth_streaming(result, width, rows * width);
+  const Dropout rule(seed, rate);
+  share_rows(rows, threads, [&](long begin, long end) {
+    for (long row = begin; row < end; row++) {
+      const uint32_t word = rule.row(static_cast<uint64_t>(row));
+      for (long i = 0; i < width; i += kLanes) {
+        const Vector found = load_some(x + row * width + i, width - i) * rule.factors(word, i);
+        put_some(result + row * width + i, found, width - i, streams);
+      }
+    }
+  });
+}
+
 }  // namespace
 
 extern "C" {
 
-// result (rows, width) = gelu(a) * gate, where a and gate are the halves of each row of halves (rows, 2 width).
-void wellread_gated_gelu(const float* halves, long rows, long width, float* result, int threads) {
-  gated_gelu(halves, rows, width, result, threads);
+// result (rows, width) = gelu(a) * gate, where a and gate are the halves of each row of halves (rows, 2 width), and of
+// it what dropout makes.
+void wellread_gated_gelu(const float* halves, long rows, long width, uint64_t seed, double rate, float* result,
+                         int threads) {
+  gated_gelu(halves, rows, width, seed, rate, result, threads);
 }
 
-void wellread_gated_gelu_bf16(const Half* halves, long rows, long width, Half* result, int threads) {
-  gated_gelu(halves, rows, width, result, threads);
+void wellread_gated_gelu_bf16(const Half* halves, long rows, long width, uint64_t seed, double rate, Half* result,
+                              int threads) {
+  gated_gelu(halves, rows, width, seed, rate, result, threads);
 }
 
 // The gradient of halves from that of the result.
-void wellread_gated_gelu_backward(const float* halves, const float* gradient, long rows, long width, float* result,
-                                  int threads) {
-  gated_gelu_backward(halves, gradient, rows, width, result, threads);
+void wellread_gated_gelu_backward(const float* halves, const float* gradient, long rows, long width, uint64_t seed,
+                                  double rate, float* result, int threads) {
+  gated_gelu_backward(halves, gradient, rows, width, seed, rate, result, threads);
 }
 
-void wellread_gated_gelu_backward_bf16(const Half* halves, const Half* gradient, long rows, long width, Half* result,
-                                       int threads) {
-  gated_gelu_backward(halves, gradient, rows, width, result, threads);
+void wellread_gated_gelu_backward_bf16(const Half* halves, const Half* gradient, long rows, long width, uint64_t seed,
+                                       double rate, Half* result, int threads) {
+  gated_gelu_backward(halves, gradient, rows, width, seed, rate, result, threads);
 }
 
 // qkv (tokens, 3, heads, 2 half) -> query, key, value (tokens, heads, 2 half), the first two turned by the angles of
@@ -282,17 +328,18 @@ void wellread_add_rows_bf16(const Half* data, long rows, long width, float* sums
 
 // result (rows, width) = x, where each element is 0 by the chance of `rate` and else divided by 1 - rate.
 void wellread_dropout(const float* x, long rows, long width, uint64_t seed, double rate, float* result, int threads) {
-  const bool streams = worth_streaming(result, width, rows * width);
-  const Dropout dropout(seed, rate);
-  share_rows(rows, threads, [&](long begin, long end) {
-    for (long row = begin; row < end; row++) {
-      const uint32_t word = dropout.row(static_cast<uint64_t>(row));
-      for (long i = 0; i < width; i += kLanes) {
-        const Vector found = load_some(x + row * width + i, width - i) * dropout.factors(word, i);
-        put_some(result + row * width + i, found, width - i, streams);
-      }
-    }
-  });
+  dropout(x, rows, width, seed, rate, result, threads);
+}
+
+void wellread_dropout_bf16(const Half* x, long rows, long width, uint64_t seed, double rate, float* result,
+                           int threads) {
+  dropout(x, rows, width, seed, rate, result, threads);
+}
+
+// The gradient of x from that of the result.
+void wellread_dropout_backward_bf16(const float* gradient, long rows, long width, uint64_t seed, double rate,
+                                    Half* result, int threads) {
+  dropout(gradient, rows, width, seed, rate, result, threads);
 }
 
 }  // extern "C"
