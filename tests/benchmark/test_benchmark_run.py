@@ -139,6 +139,11 @@ def test_each_seed_takes_a_fold(tmp_path, checkpoint) -> None:
         for part in made.parts
     ]
     assert not dev[0] & dev[1]
+    other = Options(checkpoint, tmp_path / "data", seeds=2, first_seed=9, out=tmp_path / "x")
+    assert [(part.fold, part.seeds) for part in planning.prepare("blurb", other).parts] == [
+        (0, (10,)),
+        (9, (9,)),
+    ]
     many = planning.prepare("blurb", Options(checkpoint, tmp_path / "data", seeds=12, out=tmp_path / "x"))
     assert [part.seeds for part in many.parts][:3] == [(0, 10), (1, 11), (2,)] and len(many.parts) == 10
 
@@ -165,7 +170,7 @@ def test_errors(data, checkpoint, tmp_path, monkeypatch) -> None:
         planning.prepare("blurb", Options(tmp_path / "no", data))
     for change in ("learning_rat=1", "epochs", "epochs=many"):
         with pytest.raises(RecipeError, match="--set"):
-            planning.settings_for(checkpoint, (change,), 1)
+            planning.settings_for(checkpoint, (change,), (0,))
 
 
 def test_a_cheap_rival_in_the_place_of_a_model(data, tmp_path, monkeypatch) -> None:
@@ -183,14 +188,14 @@ def test_a_cheap_rival_in_the_place_of_a_model(data, tmp_path, monkeypatch) -> N
 
 
 def test_large_models_get_the_rates_of_large_models(checkpoint, tmp_path) -> None:
-    small = planning.settings_for(checkpoint, ("batch=16",), 3)
+    small = planning.settings_for(checkpoint, ("batch=16",), (0, 1, 2))
     assert small.learning_rate == 3e-4 and small.batch == 16 and small.seeds == (0, 1, 2)
     config = files.read_json(checkpoint / "config.json")
     for path in checkpoint.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 768}))
-    assert planning.settings_for(tmp_path, (), 1).learning_rate == 3e-5
-    assert planning.settings_for(tmp_path, ("learning_rate=1e-5",), 1).learning_rate == 1e-5
+    assert planning.settings_for(tmp_path, (), (0,)).learning_rate == 3e-5
+    assert planning.settings_for(tmp_path, ("learning_rate=1e-5",), (0,)).learning_rate == 1e-5
 
 
 def test_plain_lines_say_what_is_new(finished, capsys) -> None:

@@ -27,6 +27,9 @@ def _command(suite: str) -> Any:
         ] = None,
         tasks: Annotated[str | None, typer.Option(help="Some of the tasks, with commas.")] = None,
         seeds: Annotated[int, typer.Option(min=1, help="Runs of each task.")] = 5,
+        first_seed: Annotated[
+            int, typer.Option(min=0, help="Where they begin: the next ones may run elsewhere.")
+        ] = 0,
         out: Annotated[Path | None, typer.Option(help="Run folder; default runs/BENCHMARK-MODEL.")] = None,
         name: Annotated[str | None, typer.Option(help="The model's name in tables.")] = None,
         change: Annotated[
@@ -53,6 +56,7 @@ def _command(suite: str) -> Any:
             changes=tuple(change or ()),
             threads=threads,
             vectors=vectors,
+            first_seed=first_seed,
         )
         job = planning.prepare(suite, options)
         found = running.run(job, quiet=quiet)
@@ -70,3 +74,27 @@ for _name, _help in (
     ("general", "Tasks outside biomedicine: citations, sentiment, Spanish and Turkish."),
 ):
     benchmark.command(_name, help=_help)(_command(_name))
+
+
+@benchmark.command("compare")
+def _compare(
+    results: Annotated[
+        list[Path], typer.Argument(help="Run folders of a benchmark, or their benchmark.json.")
+    ],
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw score against the time of a prediction into this file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Several models on one benchmark, side by side, with what they cost."""
+    from wellread.benchmark import compare
+
+    suite, models = compare.read(results)
+    if as_json:
+        print(json.dumps({model.name: model.tasks for model in models}, indent=1))
+    else:
+        print(compare.to_markdown(suite, models))
+    say("percent on test: mean ± standard deviation (runs); published columns as reported")
+    if plot:
+        drawn = compare.plot(suite, models, plot)
+        say(f"{plot}: {', '.join(drawn) or 'nothing has a task in common with the others and a time'}")

@@ -35,6 +35,7 @@ class Options:
     changes: tuple[str, ...] = ()
     threads: int | None = None
     vectors: Path | None = None
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def prepare(suite_name: str, options: Options) -> Job:
     model = _stands_on(rival, options) if rival else given.checkpoint(options.model)
     name = given.model_name(Path(rival) if model is None or rival else model, options.name)
     data = _data(options.data)
-    parts, missing = _parts(data, _chosen(suite, options.tasks), options.seeds)
+    seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
+    parts, missing = _parts(data, _chosen(suite, options.tasks), seeds)
     if not parts:
         raise UserError(
             f"none of the tasks of {suite.name} is here",
@@ -102,7 +104,7 @@ def prepare(suite_name: str, options: Options) -> Job:
             fix="give the folder that holds the tasks' folders with --data; docs/methods/blurb.md names them",
         )
     out = options.out or Path("runs") / f"{suite.name}-{name}"
-    settings = settings_for(None if rival else model, options.changes, options.seeds)
+    settings = settings_for(None if rival else model, options.changes, seeds)
     return Job(suite, model, name, parts, missing, settings, out, options.threads or cores(), rival)
 
 
@@ -120,7 +122,7 @@ def _stands_on(rival: str, options: Options) -> Path | None:
     return options.vectors.resolve()
 
 
-def settings_for(model: Path | None, changes: tuple[str, ...], seeds: int) -> FinetuneSettings:
+def settings_for(model: Path | None, changes: tuple[str, ...], seeds: tuple[int, ...]) -> FinetuneSettings:
     """The settings of every fine-tuning: the usual ones for the model's width, and what was asked for.
 
     Raises:
@@ -131,7 +133,7 @@ def settings_for(model: Path | None, changes: tuple[str, ...], seeds: int) -> Fi
     usual: dict[str, Any] = {}
     if model is not None and load_config(model).hidden_size >= LARGE:
         usual = dict(LARGE_SETTINGS)
-    fixed = {"seeds": tuple(range(seeds)), "starts": ("pretrained",)}
+    fixed = {"seeds": seeds, "starts": ("pretrained",)}
     return merge(FinetuneSettings(), usual | given.changes(changes) | fixed, "--set")
 
 
@@ -158,7 +160,9 @@ def _chosen(suite: Suite, tasks: str | None) -> tuple[str, ...]:
     return tuple(task for task in suite.tasks if task in wanted)
 
 
-def _parts(data: Path, chosen: tuple[str, ...], seeds: int) -> tuple[tuple[Part, ...], dict[str, str]]:
+def _parts(
+    data: Path, chosen: tuple[str, ...], seeds: tuple[int, ...]
+) -> tuple[tuple[Part, ...], dict[str, str]]:
     """The tasks that are there, a part for each fold, and why the others are not."""
     parts: list[Part] = []
     missing: dict[str, str] = {}
@@ -169,7 +173,8 @@ def _parts(data: Path, chosen: tuple[str, ...], seeds: int) -> tuple[tuple[Part,
             missing[task] = f"no folder {' or '.join(names[:2])} with its files"
             continue
         folds = describe(task).get("folds", 1)
-        for fold in range(min(folds, seeds)):
+        for fold in range(folds):
             name = task if folds == 1 else f"{task}-fold{fold}"
-            parts.append(Part(name, task, folder, fold, tuple(range(seeds))[fold::folds]))
+            if own := tuple(seed for seed in seeds if seed % folds == fold):
+                parts.append(Part(name, task, folder, fold, own))
     return tuple(parts), missing

@@ -79,10 +79,12 @@ def states(job: Job, prints: dict[str, str]) -> list[TaskState]:
         state = found.get(part.task) or TaskState(part.task, told["metric"])
         folder = stages.working_folder(job.out, _stage(job, part), prints[_stage(job, part)])
         units = {unit["seed"]: unit for unit in _units(folder) if unit["seed"] in part.seeds}
+        costs = {seed: unit["costs"] for seed, unit in units.items() if "costs" in unit}
         found[part.task] = replace(
             state,
             seeds=tuple(sorted({*state.seeds, *part.seeds})),
             values=state.values | {seed: unit["test"][told["metric"]] for seed, unit in units.items()},
+            costs=state.costs | costs,
             failed=state.failed + sum(unit["failed"] for unit in units.values()),
             partial=told["facts"].get("partial", ""),
         )
@@ -225,10 +227,11 @@ def _told(job: Job, part: Part) -> dict[str, Any]:
 
 
 def _units(folder: Path | None) -> Iterator[dict[str, Any]]:
-    """Results of the runs that are committed in a stage's folder."""
+    """Results of the runs that are committed in a stage's folder, with what they cost."""
     for path in sorted(folder.glob("units/*[0-9]/result.json")) if folder else []:
         with contextlib.suppress(ArtefactError):  # the folder is just being renamed: the next look finds it
-            yield files.read_json(path)
+            unit, costs = files.read_json(path), path.with_name("costs.json")
+            yield unit | {"costs": files.read_json(costs)} if costs.exists() else unit
 
 
 def _provenance(job: Job) -> dict[str, Any]:

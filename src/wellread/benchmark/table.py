@@ -21,6 +21,7 @@ class TaskState:
         metric: what is reported.
         seeds: the seeds that are to be run; none for a task that is not there.
         values: test scores (0 to 1) by seed, of the runs that are done.
+        costs: what they cost (costs.json of a unit), by seed.
         failed: how many of them failed.
         missing: why the task is not there, or "".
         partial: what its files lack, or "".
@@ -30,6 +31,7 @@ class TaskState:
     metric: str = ""
     seeds: tuple[int, ...] = ()
     values: dict[int, float] = field(default_factory=dict)
+    costs: dict[int, dict[str, float]] = field(default_factory=dict)
     failed: int = 0
     missing: str = ""
     partial: str = ""
@@ -57,6 +59,7 @@ def results(suite: Suite, model: str, states: list[TaskState]) -> dict[str, Any]
             state.task: {
                 "metric": state.metric,
                 "values": {str(seed): value for seed, value in sorted(state.values.items())},
+                "costs": {str(seed): costs for seed, costs in sorted(state.costs.items())},
                 "mean": state.mean,
                 "std": state.std,
                 "failed": state.failed,
