@@ -230,18 +230,22 @@ def test_a_saved_state_goes_on_to_the_bit(kind):
         assert torch.equal(parameter, dict(model.named_parameters())[name]), name
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_only_hidden_matrices_decay(kind):
+@pytest.mark.parametrize(
+    ("kind", "given", "decay"),
+    [("adamw", 0.5, 0.5), ("muon", 0.5, 0.5), ("adamw", None, 0.01), ("muon", None, 0.1)],
+)
+def test_only_hidden_matrices_decay(kind, given, decay):
     model = modernbert()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = Optimizer(model, PretrainSettings(optimizer=kind, weight_decay=0.5, learning_rate=0.1))
+    settings = PretrainSettings(optimizer=kind, weight_decay=given, learning_rate=0.1, muon_learning_rate=0.2)
+    optimizer = Optimizer(model, settings)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step(1.0)
     hidden = hidden_matrices(model)
     for name, parameter in model.named_parameters():
-        rate = 0.1 if kind == "adamw" else 0.02
-        kept = 1 - rate * 0.5 if name in hidden else 1.0
+        rate = 0.1 if kind == "adamw" else 0.2
+        kept = 1 - rate * decay if name in hidden else 1.0
         torch.testing.assert_close(parameter.detach(), before[name] * kept, msg=name)
 
 

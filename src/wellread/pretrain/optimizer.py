@@ -22,6 +22,8 @@ MOMENTUM = 0.95
 # The quintic of Keller Jordan's Muon (2024): steep at zero, near one after five rounds.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
+# Muon's steps are as long whatever the gradient: with AdamW's decay the layers outgrow the embeddings.
+DECAY = {"adamw": 0.01, "muon": 0.1}
 
 
 class Optimizer:
@@ -34,6 +36,8 @@ class Optimizer:
 
     def __init__(self, model: nn.Module, settings: PretrainSettings) -> None:
         self.settings = settings
+        given = settings.weight_decay
+        self.decay = DECAY[settings.optimizer] if given is None else given
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         hidden = hidden_matrices(model)
         self.muon = hidden if settings.optimizer == "muon" else {}
@@ -48,7 +52,7 @@ class Optimizer:
         rate = settings.learning_rate
         self.adamw = torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": settings.weight_decay, "peak": rate},
+                {"params": decayed, "weight_decay": self.decay, "peak": rate},
                 {"params": others, "weight_decay": 0.0, "peak": rate},
                 {"params": embedded, "weight_decay": 0.0, "peak": settings.embedding_learning_rate or rate},
             ],
@@ -82,7 +86,7 @@ class Optimizer:
             kind = product_type(self.settings.precision, parameter.device)
             update = muon_update(parameter.grad, self.momentum[name], sparse, kind)
             outputs, inputs = _shape(layer)
-            parameter.mul_(1 - rate * self.settings.weight_decay)
+            parameter.mul_(1 - rate * self.decay)
             parameter.add_(update, alpha=-rate * max(1.0, outputs / inputs) ** 0.5)
 
     def moments(self, parameter: nn.Parameter) -> list[Tensor]:

@@ -89,7 +89,10 @@ class PretrainSettings(Settings):
         "weights, four times that learns much faster (docs/methods/optimisers.md).",
     )
     muon_learning_rate: Rate = Field(0.02, description="Peak rate of Muon's matrices.")
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="Decoupled weight decay.")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="Decoupled weight decay of the hidden matrices; default 0.01 with AdamW, 0.1 with Muon.",
+    )
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.98), description="AdamW's decay rates.")
     eps: Annotated[float, Field(gt=0)] = Field(1e-8, description="AdamW's epsilon.")
     clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
