@@ -17,7 +17,7 @@ def test_a_recipe_that_starts_from_a_model_pretrains_nothing_and_keeps_the_rest(
     after = tomllib.loads(changed.decode())
     assert after["pretrain"] == {"tokens": 0, "batch_tokens": 512}
     assert after["tokenizer"] == {"path": MINI} and after["model"]["start"] == MINI
-    assert (after["model"]["hidden"], after["model"]["max_length"]) == (192, 64)
+    assert (after["model"]["hidden"], after["model"]["max_length"]) == (256, 64)
     for key in set(before) - {"pretrain", "tokenizer", "model"}:
         assert after[key] == before[key]
     settings = recipe.parse(after)
