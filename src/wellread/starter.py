@@ -32,7 +32,9 @@ max_length = 512
 [pretrain]
 epochs = 1               # more on small corpora: as long as the validation loss falls
 batch_tokens = 2048      # more on corpora of tens of millions of words
-learning_rate = 1e-3     # 2e-3 with a sparsity of 0.75
+optimizer = "muon"       # ahead of AdamW in all our pilots; docs/methods/optimisers.md
+muon_learning_rate = 0.016
+learning_rate = 1e-3     # of all that is no matrix of a layer
 embedding_learning_rate = 4e-3
 
 [pretrain.sparsity]
@@ -40,6 +42,7 @@ level = 0.0              # 0.75: three quarters of the weights stay zero until f
 pattern = "block16"      # the fastest on a CPU; "unstructured" learns a little more a token
 {tasks}
 [finetune]
+recipe = "stable"        # picks steps, batch and rate by the size of the task and of the model
 seeds = [0, 1, 2]
 """
 
