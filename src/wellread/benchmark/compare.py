@@ -170,12 +170,12 @@ def plot(suite: Suite, models: Sequence[Model], path: Path) -> list[str]:
             continue
         x = statistics.fmean(statistics.fmean(cost) for cost in costs)
         axes.plot(x, model.mean(common), "o")
-        axes.annotate(
-            model.name, (x, model.mean(common)), xytext=(6, 4), textcoords="offset points", fontsize=8
-        )
+        place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+        axes.annotate(model.name, (x, model.mean(common)), **place)
         drawn.append(model.name)
     axes.set_xscale("log")
-    axes.margins(0.15)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(0.2)
     axes.set_xlabel("ms a text, one thread")
     axes.set_ylabel(f"mean score of {len(common)} tasks")
     axes.grid(visible=True, alpha=0.3)
