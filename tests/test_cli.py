@@ -206,7 +206,8 @@ def test_the_api_is_typed_and_lazy():
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_interrupted_command_says_how_to_go_on(monkeypatch, capsys, name, code):
     number = getattr(signal, name)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins without it
     app = typer.Typer()
     app.command()(lambda: (os.kill(os.getpid(), number), time.sleep(10)))
     monkeypatch.setattr(cli, "app", app)
@@ -215,6 +216,7 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch, capsys, name, cod
         with pytest.raises(SystemExit) as stopped:
             cli.main()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
     assert stopped.value.code == code
     assert "the same command continues" in capsys.readouterr().err

@@ -170,7 +170,12 @@ def plot(suite: Suite, models: Sequence[Model], path: Path) -> list[str]:
             continue
         x = statistics.fmean(statistics.fmean(cost) for cost in costs)
         axes.plot(x, model.mean(common), "o")
-        place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+        place: dict[str, Any] = {
+            "xytext": (0, 6),
+            "textcoords": "offset points",
+            "ha": "center",
+            "fontsize": 8,
+        }
         axes.annotate(model.name, (x, model.mean(common)), **place)
         drawn.append(model.name)
     axes.set_xscale("log")

@@ -66,18 +66,19 @@ def hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
 
 def _with_tail(batch: PackedBatch, count: int) -> PackedBatch:
     """The batch and one more sequence of so many tokens 0, whose states nobody reads."""
-
-    def longer(given: Tensor | None, added: Tensor) -> Tensor | None:
-        return None if given is None else torch.cat([given, added.to(given)])
-
-    zeros, end = torch.zeros(count), batch.cu_seqlens[-1:] + count
-    parts = {
+    zeros = torch.zeros(count)
+    added = {
         **dict.fromkeys(("input_ids", "word_ids", "token_type_ids"), zeros),
         **dict.fromkeys(("sample_ids", "document_ids", "slots"), zeros[:1]),
         "position_ids": torch.arange(count),
-        "cu_seqlens": end,
+        "cu_seqlens": batch.cu_seqlens[-1:] + count,
     }
-    return PackedBatch(**{name: longer(getattr(batch, name), added) for name, added in parts.items()})
+    longer = {
+        name: torch.cat([given, added[name].to(given)])
+        for name, given in vars(batch).items()
+        if given is not None
+    }
+    return PackedBatch(**longer)
 
 
 def _hidden_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
