@@ -10,7 +10,7 @@ from typing import Any
 
 from wellread import files
 from wellread.benchmark.suite import Suite, load
-from wellread.errors import DataError
+from wellread.errors import ArtefactError, DataError
 
 BY_SEED = ("values", "costs")
 Told = dict[str, Any]  # one task of a results file
@@ -57,7 +57,10 @@ def read(paths: Sequence[Path]) -> tuple[Suite, list[Model]]:
     models: dict[str, Model] = {}
     for path in paths:
         file = path / "benchmark.json" if path.is_dir() else path
-        told = files.read_json(file)
+        try:
+            told = files.read_json(file)
+        except ArtefactError:  # whose advice is for files of ours
+            told = None
         if not isinstance(told, dict) or not {"benchmark", "model", "tasks"} <= told.keys():
             raise DataError(
                 "no result of a benchmark", where=str(file), fix="give run folders of `wellread benchmark`"

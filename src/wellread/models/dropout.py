@@ -26,7 +26,8 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 
     On the CPU it gives float32 for bfloat16: what is kept is scaled before it is rounded.
     """
-    if x.dim() == 0 or not 0 < rate < 1 or kernels.elementwise("dropout", x.contiguous()) is None:
+    x = x.contiguous()
+    if x.dim() == 0 or not 0 < rate < 1 or kernels.elementwise("dropout", x) is None:
         return F.dropout(widened(x), rate)
     return _Dropout.apply(x, rate, draw_seed())
 
@@ -66,7 +67,6 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float, seed: int) -> Tensor:  # type: ignore[override]
         ctx.rule, ctx.kind = (rate, seed), x.dtype
-        x = x.contiguous()
         return _applied(kernels.elementwise("dropout", x), x, torch.float32, rate, seed)
 
     @staticmethod
