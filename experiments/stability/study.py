@@ -2,7 +2,8 @@
 
     python experiments/stability/study.py MODEL_FOLDER
 
-Every run is a unit of a grid under --out, whole or absent: the same command continues a study.
+Every run is a unit of a grid under --out, whole or absent: the same command continues a study.  Finished ones
+stand in --results, too, and the study of the same weights goes on from there on another day or machine.
 """
 
 from __future__ import annotations
@@ -57,21 +58,22 @@ def run(
     model: Path,
     tasks: dict[str, TaskSettings],
     chosen: dict[str, dict[str, Any]],
-    seeds: int,
+    seeds: list[int],
     out: Path,
-    more: dict[str, Any],
-) -> list[summary.Row]:
-    """Do what is left to do, and gather every run.
+    results: Path,
+) -> None:
+    """Do what is left to do; the page is written anew after each arm.
 
     Args:
         model: checkpoint folder with its tokenizer.
         tasks: by name.
-        chosen: arms by name.
-        seeds: 0, 1, ... below this number.
+        chosen: arms by name, with their settings of [finetune].
+        seeds: of each arm.
         out: folder of the grids.
-        more: settings of [finetune] for all arms.
+        results: folder of the page and of the runs of earlier sittings.
     """
-    rows = []
+    size, weights = stable.size_of(model), summary.weights_of(model)
+    rows = summary.earlier(results, weights)
     for name, settings in tasks.items():
         task = read_source(name, settings, HERE)
         task = replace(task, splits={**task.splits, "train": subset(task, settings.budgets[-1], 0)})
@@ -79,25 +81,31 @@ def run(
         for arm, values in chosen.items():
             if values.get("head") == SIMILARITY and task.kind != "regress":
                 continue
-            tuning = FinetuneSettings(**{"seeds": tuple(range(seeds)), **settings.finetune, **values, **more})
-            folder = out / "runs" / name / arm
-            say(f"{name}, {arm}")
-            grid.run(
-                grid.Job(
+            tuning = FinetuneSettings(**{**settings.finetune, **values})
+            resolved, _ = stable.resolve(tuning, task.kind, len(task.splits["train"]), size)
+            stated = resolved.model_dump(mode="json", exclude={"seeds"}, exclude_defaults=True)
+            rows = [row for row in rows if (row.task, row.arm) != (name, arm) or row.settings == stated]
+            done = {row.seed for row in rows if (row.task, row.arm) == (name, arm)}
+            left = [seed for seed in seeds if seed not in done]
+            if left:
+                say(f"{name}, {arm}")
+                folder = out / "runs" / name / arm
+                job = grid.Job(
                     out / "tasks" / name,
                     model,
                     model,
-                    tuning,
+                    tuning.model_copy(update={"seeds": tuple(left)}),
                     ("all",),
                     folder,
                     task_name=name,
                     model_name=arm,
                     start_name="pretrained",
-                ),
-                threads=cores(),
-            )
-            rows += summary.gather(task, arm, folder, tuning.seeds)
-    return rows
+                )
+                grid.run(job, threads=cores())
+                rows += summary.gather(task, arm, stated, folder, left)
+            order = list(arms(size.layers))
+            rows.sort(key=lambda row: (row.task, order.index(row.arm), row.seed))
+            summary.write(rows, weights, size, results)
 
 
 def main() -> None:
@@ -112,19 +120,18 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, help="cut every run, to try the study out")
     given = parser.parse_args()
     try:
-        size = stable.size_of(given.model)
         known = tomllib.loads((HERE / "study.toml").read_text("utf-8"))["tasks"]
         tasks = {name: TaskSettings(**known[name]) for name in pick(known, given.tasks)}
-        all_arms = arms(size.layers)
-        chosen = {name: all_arms[name] for name in pick(all_arms, given.arms)}
+        all_arms = arms(stable.size_of(given.model).layers)
+        more = {"max_steps": given.max_steps} if given.max_steps else {}
+        chosen = {name: {**all_arms[name], **more} for name in pick(all_arms, given.arms)}
         for name, task in tasks.items():
             recipe.resolve(str(task.path), HERE, f"tasks.{name}.path")
-        more = {"max_steps": given.max_steps} if given.max_steps else {}
-        rows = run(given.model, tasks, chosen, given.seeds, given.out, more)
+        run(given.model, tasks, chosen, list(range(given.seeds)), given.out, given.results)
     except UserError as error:
         say(f"Error: {error}")
         sys.exit(2)
-    print(summary.write(rows, given.model, size, given.results))
+    print(given.results / "stability.md")
 
 
 def pick(known: dict[str, Any], wanted: list[str] | None) -> list[str]:

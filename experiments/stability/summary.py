@@ -1,11 +1,15 @@
-"""What the runs of the stability study gave: a table with failed runs, and violin plots."""
+"""What the runs of the stability study gave: a table with failed runs, and violin plots.
+
+Runs of earlier sittings stand in stability/runs.json with the hash of the weights that they began with, and
+the study goes on from them.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from wellread import files
 from wellread.evaluate.metrics import score
@@ -18,18 +22,31 @@ READING = "## Reading"  # what stands below this line of the page is written by 
 
 @dataclass(frozen=True)
 class Row:
-    """One run; ``failed`` says why, or is ""."""
+    """One run; ``settings`` are those of [finetune], resolved, ``failed`` says why it failed, or is ""."""
 
     task: str
     metric: str
     arm: str
     seed: int
+    settings: dict[str, Any]
     dev: float
     test: float
     failed: str
 
 
-def gather(task: Task, arm: str, folder: Path, seeds: Iterable[int]) -> list[Row]:
+def weights_of(model: Path) -> str:
+    """SHA-256 of a checkpoint's weights."""
+    return files.sha256_file(min(model.glob("*.safetensors")))
+
+
+def earlier(folder: Path, weights: str) -> list[Row]:
+    """The runs in a folder of results, if they began with these weights."""
+    path = folder / "stability" / "runs.json"
+    found = files.read_json(path) if path.exists() else {}
+    return [Row(**row) for row in found["runs"]] if found and found["weights"] == weights else []
+
+
+def gather(task: Task, arm: str, settings: dict[str, Any], folder: Path, seeds: list[int]) -> list[Row]:
     """The runs of one arm on one task.
 
     A run has failed if its loss or gradient stopped being a number, or if it is no better on dev than the
@@ -42,7 +59,7 @@ def gather(task: Task, arm: str, folder: Path, seeds: Iterable[int]) -> list[Row
         dev, test = result["dev"][task.metric], result["test"][task.metric]
         useless = "" if dev > constant else "no better than a constant answer"
         failed = "not a number" if result["failed"] else useless
-        rows.append(Row(task.name, task.metric, arm, seed, dev, test, failed))
+        rows.append(Row(task.name, task.metric, arm, seed, settings, dev, test, failed))
     return rows
 
 
@@ -95,15 +112,14 @@ def violins(task: str, by_arm: dict[str, list[Row]], path: Path) -> None:
         pyplot.close(figure)
 
 
-def write(rows: list[Row], model: Path, size: Size, folder: Path) -> Path:
+def write(rows: list[Row], weights: str, size: Size, folder: Path) -> Path:
     """Write ``stability.md``, the runs behind it and the plots; what is below its "Reading" stays."""
     page = folder / "stability.md"
     kept = page.read_text("utf-8").partition(READING)[2] if page.exists() else ""
-    weights = next(iter(sorted(model.glob("*.safetensors"))))
     parts = [
         "# Stability of fine-tuning\n",
         "Written by `experiments/stability/study.py`; its README says what the arms are.\n",
-        f"Start: {size.layers} layers x {size.hidden}, SHA-256 `{files.sha256_file(weights)}`. Scores are of",
+        f"Start: {size.layers} layers x {size.hidden}, SHA-256 `{weights}`. Scores are of",
         "the test set, in points. A run has failed if its loss or gradient stopped being a number, or if on",
         "dev it is no better than a constant answer; failed runs count in all columns.\n",
     ]
@@ -111,6 +127,7 @@ def write(rows: list[Row], model: Path, size: Size, folder: Path) -> Path:
         metric = next(iter(by_arm.values()))[0].metric
         parts += [f"## {task} ({metric})\n", table(by_arm), f"\n![{task}](stability/{task}.svg)\n"]
         violins(task, by_arm, folder / "stability" / f"{task}.svg")
-    files.write_json(folder / "stability" / "runs.json", [asdict(row) for row in rows])
+    told = {"weights": weights, "runs": [asdict(row) for row in rows]}
+    files.write_json(folder / "stability" / "runs.json", told)
     files.write_bytes(page, "\n".join([*parts, READING + (kept or "\n")]).encode())
     return page
