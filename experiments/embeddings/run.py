@@ -18,6 +18,7 @@ import wellread
 from wellread import files, recipe
 from wellread.evaluate.metrics import score
 from wellread.evaluate.rivals import encoder
+from wellread.given import checkpoint
 from wellread.models import build
 from wellread.pretrain import auxiliary
 from wellread.pretrain.trial import trial
@@ -44,10 +45,9 @@ def main() -> None:
     scores: dict[tuple[str, str, int], list[float]] = {}
     for arm in given.arms:
         for seed in range(given.seeds):
-            folder = model_of(
-                read, stages, given.out / "runs" / f"{arm}-{given.tokens}-{seed}", arm, given.tokens, seed
-            )
-            for task, budget, value in probed(read, stages, folder, given.labels, seed):
+            run = given.out / "runs" / f"{arm}-{given.tokens}-{seed}"
+            model = model_of(read, stages, run, arm, given.tokens, seed)
+            for task, budget, value in probed(read, stages, model, run / "probes.json", given.labels, seed):
                 scores.setdefault((arm, task, budget), []).append(value)
         rows = [{"arm": a, "task": t, "labels": n, "scores": found} for (a, t, n), found in scores.items()]
         files.write_json(given.out / "results.json", rows)
@@ -71,9 +71,13 @@ def arguments() -> argparse.Namespace:
 def model_of(read: Any, stages: Path, folder: Path, arm: str, tokens: int, seed: int) -> Path:
     """The folder of an arm's model, which is trained unless it is there."""
     model, changes = read.model_for("main"), ARMS[arm]
+    if model.start:
+        model = model.model_copy(update={"start": str(checkpoint(Path(model.start)))})
     loaded = tokenizers.load(stages / "tokenizer")
     folder.mkdir(parents=True, exist_ok=True)
     if changes is None:
+        if model.start:
+            return Path(model.start)
         if not (folder / "model").exists():
             build.save(build.build(model, loaded, "mlm", seed), loaded, folder / "model")
         return folder / "model"
@@ -87,14 +91,13 @@ def model_of(read: Any, stages: Path, folder: Path, arm: str, tokens: int, seed:
 
 
 def probed(
-    read: Any, stages: Path, folder: Path, labels: list[int], seed: int
+    read: Any, stages: Path, model: Path, kept: Path, labels: list[int], seed: int
 ) -> list[tuple[str, int, float]]:
     """(task, labels, test score) of logistic regressions on the frozen means."""
-    kept = folder.parent / "probes.json"
     wanted = [[name, count] for name in read.tasks for count in labels]
     known = files.read_json(kept) if kept.exists() else []
     if [row[:2] for row in known] != wanted:
-        frozen, known = encoder.Encoder(folder), []
+        frozen, known = encoder.Encoder(model), []
         for name, count in wanted:
             task = read_task(stages / "tasks" / name, name)
             probe = encoder.fit(task, subset(task, count, seed), frozen)

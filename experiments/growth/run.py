@@ -37,7 +37,10 @@ init_std = 0.088
 [pretrain]
 tokens = {tokens}
 batch_tokens = 2048
-learning_rate = {rate}
+optimizer = "muon"
+muon_learning_rate = {rate}
+learning_rate = 1e-3
+embedding_learning_rate = 4e-3
 validate_every = {every}
 
 [[variants]]
@@ -120,7 +123,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tokens", type=int, default=4_000_000)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=0.016, help="peak, of Muon")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
     found = {}
