@@ -31,10 +31,22 @@ def toml(value: object) -> str:
 
 
 def shape(arguments: argparse.Namespace) -> list[str]:
-    """[model] and [pretrain] of both recipes."""
+    """[model] of both recipes."""
     size = {"layers": arguments.layers, "hidden": arguments.hidden, "heads": arguments.hidden // 64 or 1}
     lines = [f"{key} = {toml(value)}" for key, value in size.items()]
     return ["[model]", f"layout = {toml(arguments.layout)}", "max_length = 128", *lines]
+
+
+def rates(arguments: argparse.Namespace) -> list[str]:
+    """What [pretrain] of both recipes has in common: Muon, and AdamW for the rest."""
+    settings = {
+        "batch_tokens": arguments.batch,
+        "optimizer": "muon",
+        "muon_learning_rate": arguments.rate,
+        "learning_rate": 1e-3,
+        "embedding_learning_rate": 4e-3,
+    }
+    return [f"{key} = {toml(value)}" for key, value in settings.items()]
 
 
 def start(arguments: argparse.Namespace) -> Path:
@@ -49,7 +61,7 @@ def start(arguments: argparse.Namespace) -> Path:
         *shape(arguments),
         "[pretrain]",
         f"tokens = {arguments.start_tokens}",
-        f"batch_tokens = {arguments.batch}",
+        *rates(arguments),
     ]
     recipe.write_text("\n".join(lines) + "\n", "utf-8")
     api.run(str(recipe), out=arguments.out / "continual-start")
@@ -75,8 +87,7 @@ def field(arguments: argparse.Namespace, before: Path) -> Path:
         f"start = {toml(str((before / 'pretrain' / 'main' / 'model').resolve()))}",
         "[pretrain]",
         f"tokens = {arguments.tokens}",
-        f"batch_tokens = {arguments.batch}",
-        f"learning_rate = {arguments.rate}",
+        *rates(arguments),
         f"validate_every = {max(1, arguments.tokens // arguments.batch // 25)}",
     ]
     for name, strategy in STRATEGIES.items():
@@ -101,8 +112,8 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=8192)
     parser.add_argument("--start-tokens", type=int, default=4_000_000)
     parser.add_argument("--tokens", type=int, default=2_000_000)
-    parser.add_argument("--batch", type=int, default=4096)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--rate", type=float, default=0.008, help="peak, of Muon")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
