@@ -47,7 +47,8 @@ def main() -> None:
         for seed in range(given.seeds):
             run = given.out / "runs" / f"{arm}-{given.tokens}-{seed}"
             model = model_of(read, stages, run, arm, given.tokens, seed)
-            for task, budget, value in probed(read, stages, model, run / "probes.json", given.labels, seed):
+            draws = list(range(seed * given.draws, (seed + 1) * given.draws))
+            for task, budget, value in probed(read, stages, model, run / "probes.json", given.labels, draws):
                 scores.setdefault((arm, task, budget), []).append(value)
         rows = [{"arm": a, "task": t, "labels": n, "scores": found} for (a, t, n), found in scores.items()]
         files.write_json(given.out / "results.json", rows)
@@ -63,7 +64,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", default=tuple(ARMS), choices=tuple(ARMS))
     parser.add_argument("--tokens", type=int, default=8_000_000, help='read by "mlm"')
     parser.add_argument("--labels", type=int, nargs="+", default=(20, 50, 200), help="of each task")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="models of each arm")
+    parser.add_argument("--draws", type=int, default=10, help="of the labels, for each model")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
@@ -91,31 +93,40 @@ def model_of(read: Any, stages: Path, folder: Path, arm: str, tokens: int, seed:
 
 
 def probed(
-    read: Any, stages: Path, model: Path, kept: Path, labels: list[int], seed: int
+    read: Any, stages: Path, model: Path, kept: Path, labels: list[int], draws: list[int]
 ) -> list[tuple[str, int, float]]:
-    """(task, labels, test score) of logistic regressions on the frozen means."""
-    wanted = [[name, count] for name in read.tasks for count in labels]
+    """(task, labels, test score) of a logistic regression on the frozen means for each draw of the labels."""
+    wanted = [[name, count, draw] for name in read.tasks for count in labels for draw in draws]
     known = files.read_json(kept) if kept.exists() else []
-    if [row[:2] for row in known] != wanted:
+    if [row[:3] for row in known] != wanted:
         frozen, known = encoder.Encoder(model), []
-        for name, count in wanted:
+        for name, count, draw in wanted:
             task = read_task(stages / "tasks" / name, name)
-            probe = encoder.fit(task, subset(task, count, seed), frozen)
+            probe = encoder.fit(task, subset(task, count, draw), frozen)
             found = score(task, "test", probe.predict(task.splits["test"]))
-            known.append([name, count, found[task.metric]])
+            known.append([name, count, draw, found[task.metric]])
         files.write_json(kept, known)
-    return [(name, count, value) for name, count, value in known]
+    return [(name, count, value) for name, count, _, value in known]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
+    """Points: the first arm's mean, and of the others the mean and standard error of what they gain over it.
+
+    The draws of the labels are the same for all arms, so the gains are differences of pairs.
+    """
     columns = sorted({(row["task"], row["labels"]) for row in rows})
     lines = ["| learnt | " + " | ".join(f"{task}, {labels}" for task, labels in columns) + " |"]
     lines.append("|---|" + "---|" * len(columns))
+    found = {(row["arm"], row["task"], row["labels"]): row["scores"] for row in rows}
+    first = rows[0]["arm"]
     for arm in dict.fromkeys(row["arm"] for row in rows):
-        here = {(row["task"], row["labels"]): row["scores"] for row in rows if row["arm"] == arm}
-        cells = [
-            f"{statistics.mean(here[at]):.3f} ({min(here[at]):.3f}-{max(here[at]):.3f})" for at in columns
-        ]
+        cells = []
+        for at in columns:
+            base, own = found[first, *at], found[arm, *at]
+            gains = [100 * (one - other) for one, other in zip(own, base, strict=True)]
+            error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+            gained = f"{statistics.mean(gains):+.1f} ± {error:.1f}"
+            cells.append(f"{100 * statistics.mean(base):.1f}" if arm == first else gained)
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
