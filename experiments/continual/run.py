@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from wellread import api
+from wellread.errors import UserError
+from wellread.progress import say
 
 STRATEGIES = {
     "plain": {},
@@ -135,4 +138,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        say(f"Error: {error}")
+        sys.exit(2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 import wellread
 from wellread import files, recipe
+from wellread.errors import UserError
 from wellread.evaluate.metrics import score
 from wellread.evaluate.rivals import encoder
 from wellread.given import checkpoint
@@ -132,4 +134,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        say(f"Error: {error}")
+        sys.exit(2)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from wellread import api
+from wellread.errors import UserError
+from wellread.progress import say
 
 WIDE = "layers = 4, hidden = 256, heads = 4"
 STARTS = {
@@ -136,4 +139,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        say(f"Error: {error}")
+        sys.exit(2)
