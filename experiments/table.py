@@ -16,6 +16,7 @@ from typing import Any
 from wellread import files
 from wellread.evaluate.bootstrap import difference
 from wellread.evaluate.summary import read_output
+from wellread.guard import guarded
 from wellread.tasks.read import read_task
 from wellread.tasks.task import Task
 
@@ -72,4 +73,4 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    guarded(lambda: main(Path(sys.argv[1])))

@@ -27,6 +27,7 @@ from wellread.compress.subject import open_subject
 from wellread.compress.targets import Candidate, missing
 from wellread.compress.units import FP32, Shop
 from wellread.errors import UserError
+from wellread.guard import guarded
 from wellread.models import build
 from wellread.models.grow.shapes import settings_of
 from wellread.progress import say
@@ -246,4 +247,4 @@ def distilled(shop: Counter, task: Path, given: argparse.Namespace) -> dict[str,
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

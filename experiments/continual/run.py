@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from wellread import api
-from wellread.errors import UserError
-from wellread.progress import say
+from wellread.guard import guarded
 
 STRATEGIES = {
     "plain": {},
@@ -138,8 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        say(f"Error: {error}")
-        sys.exit(2)
+    guarded(main)

@@ -25,6 +25,7 @@ from wellread.compress.distil.settings import DistilSettings
 from wellread.compress.distil.student import Lesson
 from wellread.evaluate.metrics import score
 from wellread.finetune.loop import FinetuneResult, finetune
+from wellread.guard import guarded
 from wellread.models import build
 from wellread.pretrain.loop import pretrain
 from wellread.progress import say
@@ -306,4 +307,4 @@ def summary(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ import torch
 
 import wellread
 from wellread import files, recipe
-from wellread.errors import UserError
 from wellread.evaluate.metrics import score
 from wellread.evaluate.rivals import encoder
 from wellread.given import checkpoint
+from wellread.guard import guarded
 from wellread.models import build
 from wellread.pretrain import auxiliary
 from wellread.pretrain.trial import trial
@@ -134,8 +133,4 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        say(f"Error: {error}")
-        sys.exit(2)
+    guarded(main)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -21,10 +20,10 @@ from typing import Any
 import torch
 
 from wellread import files
-from wellread.errors import UserError
 from wellread.finetune import grid
 from wellread.finetune.data import choose_head, prepare
 from wellread.finetune.loop import finetune
+from wellread.guard import guarded
 from wellread.models import build
 from wellread.progress import say
 from wellread.settings import FinetuneSettings, TaskSettings
@@ -61,12 +60,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
-    try:
-        for task in given.tasks:
-            runs(given.model, given.data, given.out, task, list(product(given.seeds, given.rates)))
-    except UserError as error:
-        say(f"Error: {error}")
-        sys.exit(2)
+    for task in given.tasks:
+        runs(given.model, given.data, given.out, task, list(product(given.seeds, given.rates)))
     print(table(read(given.out)))
 
 
@@ -138,4 +133,4 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

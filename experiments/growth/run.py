@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from wellread import api
-from wellread.errors import UserError
-from wellread.progress import say
+from wellread.guard import guarded
 
 WIDE = "layers = 4, hidden = 256, heads = 4"
 STARTS = {
@@ -139,8 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        say(f"Error: {error}")
-        sys.exit(2)
+    guarded(main)

@@ -16,6 +16,7 @@ import numpy as np
 from wellread import files
 from wellread.errors import RecipeError
 from wellread.finetune import grid
+from wellread.guard import guarded
 from wellread.progress import say
 from wellread.settings import FinetuneSettings
 from wellread.tasks.known import read_known
@@ -43,7 +44,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rates", nargs="+", type=float, default=[1e-4, 3e-4, 1e-3])
     parser.add_argument("--threads", type=int, default=cores(), help="runs side by side")
     parser.add_argument("--set", default="{}", help='more of [finetune] as JSON, e.g. {"epochs": 5}')
-    return parser.parse_args()
+    given = parser.parse_args()
+    if not given.data and not given.folders:
+        parser.error("give --data, or task folders with --folders")
+    return given
 
 
 def tasks_of(given: argparse.Namespace) -> dict[str, tuple[Path, dict]]:
@@ -153,4 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -8,7 +8,6 @@ Linear probes on frozen states, fitted on train and scored on dev; a Markdown ta
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
-from wellread.errors import UserError
+from wellread.guard import guarded
 from wellread.progress import say
 from wellread.tasks.read import read_task
 from wellread.tasks.task import Example, Task
@@ -45,15 +44,11 @@ def main() -> None:
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
-    try:
-        tagged = read_task(given.tag, given.tag.name)
-        classified = [read_task(folder, folder.name) for folder in given.classify]
-        for folder in given.models:
-            say(f"probing {folder}")
-            print(table(folder, tagged, classified), flush=True)
-    except UserError as error:
-        say(f"Error: {error}")
-        sys.exit(2)
+    tagged = read_task(given.tag, given.tag.name)
+    classified = [read_task(folder, folder.name) for folder in given.classify]
+    for folder in given.models:
+        say(f"probing {folder}")
+        print(table(folder, tagged, classified), flush=True)
 
 
 def table(folder: Path, tagged: Task, classified: Sequence[Task]) -> str:
@@ -154,4 +149,4 @@ def _states(encoder: Any, pieces: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

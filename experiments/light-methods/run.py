@@ -25,6 +25,7 @@ from wellread import files
 from wellread.evaluate.metrics import score
 from wellread.finetune import data, grid, loop
 from wellread.finetune.light.methods import METHODS
+from wellread.guard import guarded
 from wellread.models import build
 from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.known import read_known
@@ -223,4 +224,4 @@ def facts_of(given: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -16,6 +16,7 @@ import make
 
 from wellread import files, given
 from wellread.finetune import grid
+from wellread.guard import guarded
 from wellread.models.build import load_config, longest
 from wellread.models.long.extend import Extension, extend
 from wellread.progress import say
@@ -101,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -19,6 +19,7 @@ import torch
 
 import wellread
 from wellread import files, recipe
+from wellread.guard import guarded
 from wellread.pretrain.trial import trial
 
 TUNING_SEED = 100
@@ -125,4 +126,4 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

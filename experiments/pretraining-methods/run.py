@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from arms import PLAIN, Arm
 from runs import NotRunError, Study
 
 from wellread import files, recipe
-from wellread.errors import UserError
+from wellread.guard import guarded
 from wellread.pretrain.trial import Trial
 from wellread.progress import say
 from wellread.settings import MESH
@@ -242,7 +241,4 @@ def estimate(study: Study, chosen: list[Arm], given: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"Error: {error}")
+    guarded(main)

@@ -6,7 +6,6 @@ python experiments/quantise-temperature/run.py DECODER_FOLDER TEXTS.txt --out FO
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from torch import Tensor
 from wellread import files, rng
 from wellread.compress.quantise.quantise import quantise_weights
 from wellread.compress.quantise.settings import QuantiseSettings
-from wellread.errors import DataError, UserError
+from wellread.errors import DataError
+from wellread.guard import guarded
 from wellread.models import build
 from wellread.progress import say
 from wellread.tokens import tokenizer as tokenizers
@@ -132,12 +132,8 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=64, help="tokens of a continuation")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    try:
-        ids = windows(given.model, given.texts, given.window, given.count)
-        rows = study(given.model, ids, given.new, given.seed)
-    except UserError as error:
-        say(f"Error: {error}")
-        sys.exit(2)
+    ids = windows(given.model, given.texts, given.window, given.count)
+    rows = study(given.model, ids, given.new, given.seed)
     given.out.mkdir(parents=True, exist_ok=True)
     files.write_json(given.out / "table.json", rows)
     (given.out / "table.md").write_text(table(rows), "utf-8")
@@ -145,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wellread import files, recipe
+from wellread.guard import guarded
 
 DENSE, SHORT = "dense", "dense-short"
 Variants = dict[str, dict[str, Any]]
@@ -111,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

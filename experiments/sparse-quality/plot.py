@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from wellread import files, recipe
+from wellread.guard import guarded
 
 FIRST_TOKENS = 1e6  # before them all curves fall off the page
 
@@ -49,7 +50,7 @@ def tables(curves: dict[str, Any], speeds: dict[str, float], first: str) -> None
         )
 
 
-def main(run: Path, times: Path, out: Path) -> None:
+def draw(run: Path, times: Path, out: Path) -> None:
     """Draw and print."""
     import matplotlib
 
@@ -77,7 +78,7 @@ def main(run: Path, times: Path, out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -85,4 +86,8 @@ if __name__ == "__main__":
     parser.add_argument("--times", type=Path, required=True, help="written by speed.py")
     parser.add_argument("--out", type=Path, required=True, help="PNG file")
     given = parser.parse_args()
-    main(given.run, given.times, given.out)
+    draw(given.run, given.times, given.out)
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -18,6 +18,7 @@ from wellread import files, recipe
 from wellread.bench import data
 from wellread.bench.measure import Call, alternate, compared
 from wellread.bench.steps import next_step
+from wellread.guard import guarded
 from wellread.pretrain.trainer import make_trainer
 from wellread.recipe import Recipe
 from wellread.stages import stage_folder
@@ -33,7 +34,7 @@ def step(told: Recipe, variant: str, prepared: data.Data) -> Call:
     return next_step(trainer, prepared)
 
 
-def main(run: Path, rounds: int, out: Path) -> None:
+def measure(run: Path, rounds: int, out: Path) -> None:
     """Time, print and write."""
     told = recipe.load(run / "recipe.toml")
     torch.set_num_threads(told.threads or 1)
@@ -62,7 +63,7 @@ def main(run: Path, rounds: int, out: Path) -> None:
         )
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -70,4 +71,8 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=100, help="steps of each that are counted")
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     given = parser.parse_args()
-    main(given.run, given.rounds, given.out)
+    measure(given.run, given.rounds, given.out)
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -9,7 +9,6 @@ stand in --results, too, and the study of the same weights goes on from there on
 from __future__ import annotations
 
 import argparse
-import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from wellread import recipe
 from wellread.errors import UserError
 from wellread.finetune import grid, stable
 from wellread.finetune.similarity import NAME as SIMILARITY
+from wellread.guard import guarded
 from wellread.progress import say
 from wellread.settings import FinetuneSettings, TaskSettings
 from wellread.tasks.build import read_source
@@ -119,18 +119,14 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of the page")
     parser.add_argument("--max-steps", type=int, help="cut every run, to try the study out")
     given = parser.parse_args()
-    try:
-        known = tomllib.loads((HERE / "study.toml").read_text("utf-8"))["tasks"]
-        tasks = {name: TaskSettings(**known[name]) for name in pick(known, given.tasks)}
-        all_arms = arms(stable.size_of(given.model).layers)
-        more = {"max_steps": given.max_steps} if given.max_steps else {}
-        chosen = {name: {**all_arms[name], **more} for name in pick(all_arms, given.arms)}
-        for name, task in tasks.items():
-            recipe.resolve(str(task.path), HERE, f"tasks.{name}.path")
-        run(given.model, tasks, chosen, list(range(given.seeds)), given.out, given.results)
-    except UserError as error:
-        say(f"Error: {error}")
-        sys.exit(2)
+    known = tomllib.loads((HERE / "study.toml").read_text("utf-8"))["tasks"]
+    tasks = {name: TaskSettings(**known[name]) for name in pick(known, given.tasks)}
+    all_arms = arms(stable.size_of(given.model).layers)
+    more = {"max_steps": given.max_steps} if given.max_steps else {}
+    chosen = {name: {**all_arms[name], **more} for name in pick(all_arms, given.arms)}
+    for name, task in tasks.items():
+        recipe.resolve(str(task.path), HERE, f"tasks.{name}.path")
+    run(given.model, tasks, chosen, list(range(given.seeds)), given.out, given.results)
     print(given.results / "stability.md")
 
 
@@ -147,4 +143,4 @@ def pick(known: dict[str, Any], wanted: list[str] | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

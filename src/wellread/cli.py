@@ -1,15 +1,12 @@
 """The command line: the list of commands.  Each is a few lines; what it does stands in the module it imports.
 
 Standard output is data, standard error is talk.  Bad input, and what ``verify``, ``doctor`` or ``data check``
-find, exits with code 2 and no traceback (``--debug`` shows it), an interruption with 130 (Ctrl-C) or 143
-(SIGTERM, as schedulers and containers send it), a defect with 1.
+find, exits with code 2 (see ``guard``).
 """
 
 from __future__ import annotations
 
-import signal
-import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -19,9 +16,8 @@ from wellread.commands import data, models, recipes, runs
 from wellread.compress.command import compress
 from wellread.compress.distil.command import committee, distil
 from wellread.doctor import doctor
-from wellread.errors import UserError
+from wellread.guard import guarded
 from wellread.methods import app as methods
-from wellread.progress import say
 
 app = typer.Typer(
     help="From a field's raw text to a small, fast, accurate specialist language model.",
@@ -64,7 +60,7 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of every error.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    del debug  # main() reads it, wherever it stands on the line
+    del debug  # guarded() reads it, wherever it stands on the line
     if version:
         from wellread import __version__
 
@@ -74,37 +70,7 @@ def _options(
 
 def main() -> None:
     """Entry point of the ``wellread`` program."""
-    debug = "--debug" in sys.argv
-    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
-    terminations: list[int] = []
-
-    def terminate(number: int, _: object) -> NoReturn:
-        terminations.append(number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        app()
-    except UserError as error:
-        if debug:
-            raise
-        say(f"Error: {error}")
-        sys.exit(UserError.exit_code)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # typer makes an exit with 130 of an interruption.
-        if isinstance(stop, SystemExit) and stop.code != 128 + signal.SIGINT:
-            raise
-        say("Interrupted; the same command continues.")
-        sys.exit(128 + (terminations[0] if terminations else signal.SIGINT))
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except Exception as error:
-        if debug:
-            raise
-        say(f"Unexpected {type(error).__name__}: {error}")
-        say("The run can be continued by the same command; --debug shows the traceback.")
-        sys.exit(1)
+    guarded(app)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+"""How a program of ours ends: the command line and the experiments alike."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from wellread.errors import UserError
+from wellread.progress import say
+
+
+def guarded(main: Callable[[], object]) -> None:
+    """Run a program; whatever stops it becomes a message and an exit code, without a traceback.
+
+    Bad input exits with 2, an interruption with 130 (Ctrl-C) or 143 (SIGTERM, as schedulers and containers
+    send it), a defect with 1.  ``--debug`` anywhere on the command line shows the traceback; ``main`` does
+    not see it.
+    """
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    terminations: list[int] = []
+
+    def terminate(number: int, _: object) -> NoReturn:
+        terminations.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        main()
+    except UserError as error:
+        if debug:
+            raise
+        say(f"Error: {error}")
+        sys.exit(UserError.exit_code)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer makes an exit with 130 of an interruption.
+        if isinstance(stop, SystemExit) and stop.code != 128 + signal.SIGINT:
+            raise
+        say("Interrupted; the same command continues.")
+        sys.exit(128 + (terminations[0] if terminations else signal.SIGINT))
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        say(f"Unexpected {type(error).__name__}: {error}")
+        say("The run can be continued by the same command; --debug shows the traceback.")
+        sys.exit(1)
