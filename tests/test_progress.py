@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from wellread.progress import Progress
+from wellread.progress import Progress, shown_by
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,13 @@ def test_plain_streams_get_a_last_line(capsys: pytest.CaptureFixture[str]) -> No
     told = capsys.readouterr()
     assert told.out == "" and told.err.count("\n") == 1
     assert told.err.startswith("role  2 runs in 0:00  ") and told.err.endswith("dev 0.8\n")
+
+
+def test_who_has_the_terminal_shows_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    lines: list[str] = []
+    with shown_by(lines.append), Progress("finetune", 2, "runs") as progress:
+        progress.advance(2)
+    assert [line.split("  ")[0] for line in lines] == ["finetune"] and not capsys.readouterr().err
+    with Progress("finetune", 2, "runs") as progress:
+        progress.advance(2)
+    assert len(lines) == 1 and capsys.readouterr().err.startswith("finetune  2 runs in")

@@ -5,18 +5,32 @@ Standard output is for data; everything that is said goes to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 PLAIN_EVERY_SECONDS = 10.0
 LIVE_EVERY_SECONDS = 0.2
+_display: Callable[[str], None] | None = None
 
 
 def say(text: str) -> None:
     """A line of talk on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def shown_by(display: Callable[[str], None]) -> Iterator[None]:
+    """Hand the lines of every :class:`Progress` to ``display``, which has the terminal to itself."""
+    global _display
+    before, _display = _display, display
+    try:
+        yield
+    finally:
+        _display = before
 
 
 class Progress:
@@ -101,7 +115,11 @@ class Progress:
         return f"{_short(speed)} {self.unit}/s"
 
     def _print(self, text: str, end: str) -> None:
-        if not self.quiet:
+        if self.quiet:
+            return
+        if _display is not None:
+            _display(text)
+        else:
             clear = "\033[K" if self._live else ""
             print(text + clear, file=sys.stderr, end=end, flush=True)
 

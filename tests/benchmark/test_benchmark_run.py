@@ -101,7 +101,7 @@ def test_interrupted_between_units_it_goes_on(data, checkpoint, finished, tmp_pa
     monkeypatch.setattr(grid, "_run_unit", killed)
     with pytest.raises(KeyboardInterrupt):
         running.run(made, quiet=True)
-    stages_of = running._finetune(made, made.parts[0])
+    stages_of = running._finetune(made, made.parts[0], quiet=True)
     prints = {stages_of.name: running.stages.fingerprints([stages_of], made.out)[stages_of.name]}
     assert len(running.states(made, prints)[0].values) == 1, "what is done shows before the stage is"
     monkeypatch.setattr(grid, "_run_unit", lambda *call: (calls.append(call), really(*call))[1])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from wellread.benchmark.suite import Suite
 from wellread.benchmark.table import TaskState, spread, to_rich
-from wellread.progress import say
+from wellread.progress import say, shown_by
 
 EVERY_SECONDS = 1.0
 
@@ -19,6 +19,8 @@ def watching(
     suite: Suite, model: str, read: Callable[[], list[TaskState]], *, quiet: bool = False
 ) -> Iterator[None]:
     """Look at the run folder every second from a thread of its own, and show what is new.
+
+    How far the run under way is, its own progress says: below the table, or in lines among the others.
 
     Args:
         suite: the benchmark.
@@ -36,18 +38,24 @@ def watching(
 
 @contextlib.contextmanager
 def _terminal(suite: Suite, model: str, read: Callable[[], list[TaskState]]) -> Iterator[None]:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
-    console = Console(stderr=True)
+    console, under_way = Console(stderr=True), Text()
     # It vanishes at the end: the finished table goes to standard output.
-    with Live(
-        get_renderable=lambda: to_rich(suite, model, read()),
+    live = Live(
+        get_renderable=lambda: Group(to_rich(suite, model, read()), under_way),
         console=console,
         refresh_per_second=1 / EVERY_SECONDS,
         transient=True,
         redirect_stdout=False,
-    ):
+    )
+
+    def show(line: str) -> None:
+        under_way.plain = line
+
+    with live, shown_by(show):
         yield
 
 

@@ -50,7 +50,8 @@ def run(job: Job, *, quiet: bool = False) -> list[TaskState]:
         stages.execute([_task(part) for part in job.parts], job.out, quiet=True)
         # Small tasks first: the table fills sooner.
         ordered = sorted(job.parts, key=lambda part: _told(job, part)["counts"]["train"])
-        finetunes = [_rival(job, part) if job.rival else _finetune(job, part) for part in ordered]
+        work = _rival if job.rival else _finetune
+        finetunes = [work(job, part, quiet=quiet) for part in ordered]
         prints = stages.fingerprints(finetunes, job.out)
         with watching(job.suite, job.name, lambda: states(job, prints), quiet=quiet):
             stages.execute(finetunes, job.out, quiet=True)
@@ -117,7 +118,7 @@ def _stage(job: Job, part: Part) -> str:
     return f"finetune/{part.name}/{job.name}"
 
 
-def _rival(job: Job, part: Part) -> Stage:
+def _rival(job: Job, part: Part, *, quiet: bool) -> Stage:
     """A cheap rival in the place of fine-tuning."""
 
     def build(folder: Path) -> None:
@@ -126,7 +127,7 @@ def _rival(job: Job, part: Part) -> Stage:
 
         task = read_task(stage_folder(job.out, f"tasks/{part.name}"), part.name)
         means = Means(job.model, job.model)
-        run_rivals(task, (job.rival,), ("all",), part.seeds, folder, means, quiet=True)
+        run_rivals(task, (job.rival,), ("all",), part.seeds, folder, means, quiet=quiet)
 
     return Stage(
         name=_stage(job, part),
@@ -151,7 +152,7 @@ def _files(job: Job) -> tuple[Path, ...]:
     return tuple(sorted(path for path in job.model.iterdir() if path.is_file())) if job.model else ()
 
 
-def _finetune(job: Job, part: Part) -> Stage:
+def _finetune(job: Job, part: Part, *, quiet: bool) -> Stage:
     settings = job.settings.model_copy(update={"seeds": part.seeds})
     used = settings.model_dump(mode="json", exclude={"starts", "random_learning_rate", "seeds"})
     name = _stage(job, part)
@@ -173,7 +174,7 @@ def _finetune(job: Job, part: Part) -> Stage:
             model_name=job.name,
             start_name="pretrained",
         )
-        grid.run(wanted, threads=job.threads, quiet=True)
+        grid.run(wanted, threads=job.threads, quiet=quiet)
 
     any_seeds = Stage(
         name=name,
