@@ -25,12 +25,11 @@ from wellread.tasks.read import read_task, write_task
 from wellread.tokens import tokenizer as tokenizers
 from wellread.workers import cores
 
-TASK = "conclusion-direction"
-
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the full-text articles")
+    parser.add_argument("--task", choices=list(make.TASKS), default="placebo")
     parser.add_argument("--model", type=Path, default=Path("wellread-pubmed-mini"))
     parser.add_argument("--out", type=Path, default=Path("runs/long-documents"))
     parser.add_argument("--lengths", nargs="+", type=int, default=[512, 2048, 4096])
@@ -51,25 +50,26 @@ def prepare(options: argparse.Namespace) -> tuple[Path, Path]:
             start = short
         else:
             extend(short, start, wanted)
-    task = options.out / "task"
+    task = options.out / "tasks" / options.task
     if not (task / "task.toml").is_file():
-        counts = make.make(options.data, tokenizers.load(short), options.out / "files", options.most)
-        files.write_json(options.out / "task.json", counts)
+        source = options.out / "files" / options.task
+        counts = make.make(options.data, options.task, tokenizers.load(short), source, options.most)
+        files.write_json(source / "counts.json", counts)
         say(json.dumps(counts))
-        write_task(read_task(options.out / "files", TASK), task)
+        write_task(read_task(source, options.task), task)
     return start, task
 
 
 def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """All runs; what is done is not done again.  One record a length."""
     start, task = prepare(options)
-    metric, records = read_task(task, TASK).metric, []
+    metric, records = read_task(task, options.task).metric, []
     for length in options.lengths:
         # No dropout of attention: on CPU it would build every square of scores.
         values = {"recipe": "stable", "dropout": 0.0, **json.loads(options.set)}
         settings = FinetuneSettings(**values, max_length=length, seeds=tuple(range(options.seeds)))
-        folder = options.out / "runs" / str(length)
-        names = {"task_name": TASK, "model_name": f"{length} tokens", "start_name": "pretrained"}
+        folder = options.out / "runs" / options.task / str(length)
+        names = {"task_name": options.task, "model_name": f"{length} tokens", "start_name": "pretrained"}
         grid.run(grid.Job(task, start, start, settings, ("all",), folder, **names), threads=options.threads)
         units = [folder / "units" / f"pretrained-all-{seed}" for seed in range(options.seeds)]
         found = [files.read_json(unit / "result.json") for unit in units]
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 "seconds": statistics.fmean(seconds),
             }
         )
-        files.write_json(options.out / "results.json", {"task": TASK, "rows": records})
+        files.write_json(options.out / f"{options.task}.json", {"task": options.task, "rows": records})
     return records
 
 
