@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 from torch.sparse import to_sparse_semi_structured
 
-from wellread.precision import widened
+from wellread.precision import narrowed, widened
 from wellread.sparsity.kernels import build
 from wellread.sparsity.structure import Structure
 
@@ -29,10 +29,11 @@ def product(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure
         bias: (outputs,) or None.
         structure: where they are.
     """
-    x = widened(x)  # the kernels' float32, whatever autocast says: a quarter of the work beats half the width
+    x = narrowed(x) if _takes_bfloat16(structure) else widened(x)
     if (
         x.device.type == "cpu"
-        and x.dtype == values.dtype == torch.float32
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and values.dtype == torch.float32
         and structure.block in KERNEL_BLOCKS
         and build.load() is not None
     ):
@@ -40,6 +41,17 @@ def product(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure
     if x.is_cuda:
         return _on_gpu(x, values, bias, structure)
     return reference(x, values, bias, structure)
+
+
+def _takes_bfloat16(structure: Structure) -> bool:
+    """Whether the kernels on CPU round their factors where autocast asks for it; else they take float32.
+
+    Single weights gain nothing by it, and neither do processors without such instructions: there a quarter of
+    the work in float32 is less time than all of it in bfloat16.
+    """
+    asked = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    words = structure.block in KERNEL_BLOCKS[1:] and all(size % 2 == 0 for size in structure.shape)
+    return asked and words and build.fast_bfloat16()
 
 
 def reference(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure) -> Tensor:
@@ -98,7 +110,10 @@ class _TwoOfFour(torch.autograd.Function):
 
 
 class _Product(torch.autograd.Function):
-    """The kernels, and in one pass over the tokens the gradients of x, the packed values and the bias."""
+    """The kernels, and in one pass over the tokens the gradients of x, the packed values and the bias.
+
+    bfloat16 x: the values are rounded too, y and the gradient of x are bfloat16, the others float32.
+    """
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -108,8 +123,9 @@ class _Product(torch.autograd.Function):
         flat = _rows(x)
         result = x.new_empty(flat.shape[0], outputs)
         pattern = [_pointer(structure.starts), _pointer(structure.columns)]
+        values = values.to(x.dtype)
         tail = [_pointer(values), _pointer(bias), _pointer(result), _long(outputs), torch.get_num_threads()]
-        _call(structure, "forward", [*_matrix(flat), *_sizes(flat, structure), *pattern, *tail])
+        _call(structure, "forward", x.dtype, [*_matrix(flat), *_sizes(flat, structure), *pattern, *tail])
         ctx.save_for_backward(flat, values)
         ctx.structure, ctx.shape, ctx.has_bias = structure, x.shape, bias is not None
         return result.view(*x.shape[:-1], outputs)
@@ -123,8 +139,8 @@ class _Product(torch.autograd.Function):
         errors = _rows(gradient)
         wanted = ctx.needs_input_grad
         dx = flat.new_empty(flat.shape[0], inputs) if wanted[0] else None
-        dvalues = torch.empty_like(values) if wanted[1] else None
-        dbias = flat.new_empty(outputs) if ctx.has_bias and wanted[2] else None
+        dvalues = torch.empty_like(values, dtype=torch.float32) if wanted[1] else None
+        dbias = torch.empty(outputs) if ctx.has_bias and wanted[2] else None
         arrays = (
             structure.starts,
             structure.columns,
@@ -137,23 +153,27 @@ class _Product(torch.autograd.Function):
             dbias,
         )
         head = [*_matrix(flat), *_matrix(errors), *_sizes(flat, structure)]
-        _call(structure, "backward", [*head, *map(_pointer, arrays), torch.get_num_threads()])
+        _call(structure, "backward", flat.dtype, [*head, *map(_pointer, arrays), torch.get_num_threads()])
         return dx if dx is None else dx.view(ctx.shape), dvalues, dbias, None
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(..., n) -> (rows, n) with the elements of a row side by side."""
+    """(..., n) -> (rows, n) with the elements of a row side by side, each row in whole words of 32 bits."""
     flat = x.reshape(-1, x.shape[-1])
-    return flat if flat.stride(1) == 1 or flat.shape[1] == 1 and flat.is_contiguous() else flat.contiguous()
+    words = flat.stride(0) * flat.element_size() % 4 == 0
+    if words and (flat.stride(1) == 1 or flat.shape[1] == 1 and flat.is_contiguous()):
+        return flat
+    return flat.contiguous()
 
 
-def _call(structure: Structure, name: str, arguments: list[Any]) -> None:
+def _call(structure: Structure, name: str, kind: torch.dtype, arguments: list[Any]) -> None:
     library = build.load()
     assert library is not None
     if structure.block == 1:
         code = getattr(library, f"wellread_unstructured_{name}")(*arguments)
     else:
-        code = getattr(library, f"wellread_block_{name}")(structure.block, *arguments)
+        suffix = "_bf16" if kind == torch.bfloat16 else ""
+        code = getattr(library, f"wellread_block_{name}{suffix}")(structure.block, *arguments)
     if code == 2:
         raise MemoryError("no memory for a sparse layer's scratch space")
     if code:

@@ -31,21 +31,28 @@ COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared")
 # By the name that torch gives to what the machine can do.
 INSTRUCTIONS = {
+    "AVX512_BF16": ("-mavx512f", "-mavx512bf16", "-mfma", "-mprefer-vector-width=512"),
     "AVX512": ("-mavx512f", "-mfma", "-mprefer-vector-width=512"),
     "AVX2": ("-mavx2", "-mfma"),
     "portable": (),
 }
-LEVELS = {"portable": 0, "AVX2": 1, "AVX512": 2}  # what binary.cpp calls them; it chooses while it runs
+LEVELS = {"portable": 0, "AVX2": 1, "AVX512": 2, "AVX512_BF16": 2}  # what binary.cpp calls them; it chooses while it runs
 
 
 @functools.cache
 def load() -> ctypes.CDLL | None:
     """The library of sparse layers for this machine, compiled if need be; None where that is not possible.
 
-    The environment variable WELLREAD_KERNELS chooses instructions (AVX512, AVX2, portable), or "off";
+    The environment variable WELLREAD_KERNELS chooses instructions (AVX512_BF16, AVX512, AVX2, portable), or "off";
     WELLREAD_KERNEL_FLAGS adds flags for the compiler (``make sanitize`` does).
     """
     return _load(_wanted(), (), SOURCE, "sparse layers run on plain torch operations, which saves no time")
+
+
+def fast_bfloat16() -> bool:
+    """Whether the sparse layers' kernels multiply bfloat16 blocks by instructions made for it."""
+    library = load()
+    return library is not None and bool(library.wellread_fast_bf16())
 
 
 @functools.cache
@@ -116,6 +123,8 @@ def instructions() -> str:
     import torch
 
     capability = torch.backends.cpu.get_cpu_capability()
+    if capability == "AVX512" and torch.cpu.get_capabilities().get("avx512_bf16", False):
+        return "AVX512_BF16"
     return capability if capability in INSTRUCTIONS else "portable"
 
 

@@ -1,10 +1,10 @@
 // Linear layers with a block-sparse or an unstructured weight: forward, and backward in one pass.
 //
 // One source for every instruction set.  Vectors are GCC/Clang vector types as wide as the target's registers
-// (vector.h), so there are no intrinsics to read: the build compiles this file once for AVX-512, once for AVX2 and once
-// for the plain target, and the loader takes the best that the machine has.  All arithmetic is fp32, with fused
-// multiply-add where the target has it; never build it with -ffast-math (it would flush denormals to zero in the
-// whole process).
+// (vector.h), so there are no intrinsics to read: the build compiles this file once for AVX-512 with bfloat16, once
+// for AVX-512, once for AVX2 and once for the plain target, and the loader takes the best that the machine has.  All
+// sums are fp32, with fused multiply-add where the target has it; never build it with -ffast-math (it would flush
+// denormals to zero in the whole process).
 //
 // y = x W' + b with x (tokens, inputs), W (outputs, inputs), y (tokens, outputs), all row-major.
 //
@@ -15,6 +15,10 @@
 // memory.  For the gradient of the weights a panel is copied to tiles, tile[c][token][B]; a piece of a block stays in
 // registers, summed over the tokens.  Both copies are also where borders are padded with zeros; the second sums
 // the gradient of the bias.
+//
+// The same loops multiply floats and bfloat16.  They move words of 32 bits, of which kPer = 1 float or kPer = 2
+// neighbours of bfloat16 fit one: neighbours along what is summed over, inputs for a product, tokens for the gradient of
+// the weights.  A panel of bfloat16 is turned word by word as if it were floats; its tiles are woven of two tokens.
 
 #include <cstdint>
 #include <cstdlib>
@@ -30,7 +34,7 @@ namespace {
 // Floats of a panel that are to lie in the second-level cache, forward and backward.
 constexpr long kPanel = 1 << 16, kBackPanel = 1 << 17;
 
-typedef double Doubles __attribute__((vector_size(kLanes * 4), may_alias));
+typedef int64_t Longs __attribute__((vector_size(kLanes * 4), may_alias));
 
 // The first lanes, each repeated kTimes.
 template <int kTimes, int... I>
@@ -71,7 +75,7 @@ void add_parts(float* arrays, long size, int parts) {
   });
 }
 
-// A row-major matrix that is written once, in pieces of whole lines of the cache.
+// A row-major matrix of words that is written once, in pieces of whole lines of the cache.
 struct Result {
   float* data;
   long stride;
@@ -110,24 +114,29 @@ struct Layout {
   static constexpr int kWide = B < kLanes ? 1 : B / kLanes;  // vectors over the inputs
   static constexpr int kRow = B * kPack;                     // floats in a step
   typedef float Row __attribute__((vector_size(B * 4), aligned(4), may_alias));
+  typedef uint32_t WordRow __attribute__((vector_size(B * 4), aligned(4), may_alias));
+  typedef uint16_t HalfRow __attribute__((vector_size(B * 2), aligned(2), may_alias));
 };
 
-// kPack neighbouring floats, repeated over a vector; more than two reads a whole vector.  (x - 0 is x for every x,
-// and compiles to nothing.)
+// How many elements fit a word.
+template <class Element>
+constexpr int kPer = sizeof(float) / sizeof(Element);
+
+// kPack neighbouring words, repeated over a vector; more than two reads a whole vector.
 template <int kPack>
 INLINE Vector spread(const float* p) {
   if constexpr (kPack == 1) {
-    return *p - Vector{};
+    return everywhere(p);
   } else if constexpr (kPack == 2) {
-    double pair;
+    int64_t pair;
     std::memcpy(&pair, p, sizeof pair);
-    return (Vector)(pair - Doubles{});
+    return (Vector)(pair - Longs{});
   } else {
     return cycle<kPack>(load(p), std::make_integer_sequence<int, kLanes>());
   }
 }
 
-// A vector of B floats, each repeated kPack times; reads a whole vector.
+// A vector of B words, each repeated kPack times; reads a whole vector.
 template <int B>
 INLINE Vector widen(const float* p) {
   if constexpr (B >= kLanes) {
@@ -137,34 +146,57 @@ INLINE Vector widen(const float* p) {
   }
 }
 
-// Copy a panel of a row-major matrix to tiles: tile[c][token][B], zeros outside the matrix.
-//
-// rows x columns is what there is of the panel, `room` the tokens of a tile.  With `sums`, the sum of every
-// column is added to it.
+// B elements of a row, and of the next one where two fit a word, as B words; `sum`, if any, grows by all of them.
 template <int B>
-void pack(const float* matrix, long stride, long rows, long columns, long room, float* tiles, float* sums) {
-  const long whole = columns / B;
+INLINE void weave(const float* row, const float*, float* to, typename Layout<B>::Row* sum) {
+  typedef typename Layout<B>::Row Floats;
+  const Floats words = *reinterpret_cast<const Floats*>(row);
+  *reinterpret_cast<Floats*>(to) = words;
+  if (sum) *sum += words;
+}
+
+template <int B>
+INLINE void weave(const Half* row, const Half* next, float* to, typename Layout<B>::Row* sum) {
+  typedef typename Layout<B>::Row Floats;
+  typedef typename Layout<B>::WordRow Words;
+  typedef typename Layout<B>::HalfRow Halves;
+  const Words low = __builtin_convertvector(*reinterpret_cast<const Halves*>(row), Words);
+  Words high = {};
+  if (next) high = __builtin_convertvector(*reinterpret_cast<const Halves*>(next), Words) << 16;
+  *reinterpret_cast<Words*>(to) = low | high;
+  if (sum) *sum += (Floats)(low << 16) + (Floats)high;
+}
+
+// Copy a panel of a row-major matrix to tiles: tile[c][token][B] of words, zeros outside the matrix.  A word of
+// bfloat16 holds the same column of two tokens.
+//
+// rows x columns is what there is of the panel, `room` the tokens of a tile, even.  With `sums`, the sum of every
+// column is added to it.
+template <int B, class Element>
+void pack(const Element* matrix, long stride, long rows, long columns, long room, float* tiles, float* sums) {
+  constexpr int P = kPer<Element>;
+  const long whole = columns / B, size = room / P * B;
   for (long c = 0; c < whole; c++) {
-    const float* from = matrix + c * B;
-    float* to = tiles + c * room * B;
+    const Element* from = matrix + c * B;
+    float* to = tiles + c * size;
     typedef typename Layout<B>::Row Row;
     Row sum = {};
-    for (long t = 0; t < rows; t++) {
-      Row row = *reinterpret_cast<const Row*>(from + t * stride);
-      *reinterpret_cast<Row*>(to + t * B) = row;
-      if (sums) sum += row;
-    }
+    for (long t = 0; t < rows; t += P)
+      weave<B>(from + t * stride, t + 1 < rows ? from + (t + 1) * stride : nullptr, to + t / P * B,
+               sums ? &sum : nullptr);
     if (sums) *reinterpret_cast<Row*>(sums + c * B) += sum;
-    std::memset(to + rows * B, 0, static_cast<size_t>(room - rows) * B * 4);
+    const long used = ceil_div(rows, P) * B;
+    std::memset(to + used, 0, static_cast<size_t>(size - used) * 4);
   }
   if (const long rest = columns - whole * B) {
-    float* to = tiles + whole * room * B;
-    std::memset(to, 0, static_cast<size_t>(room) * B * 4);
+    float* to = tiles + whole * size;
+    std::memset(to, 0, static_cast<size_t>(size) * 4);
+    Element* elements = reinterpret_cast<Element*>(to);
     for (long t = 0; t < rows; t++)
       for (long i = 0; i < rest; i++) {
-        const float value = matrix[t * stride + whole * B + i];
-        to[t * B + i] = value;
-        if (sums) sums[whole * B + i] += value;
+        const Element value = matrix[t * stride + whole * B + i];
+        elements[(t / P * B + i) * P + t % P] = value;
+        if (sums) sums[whole * B + i] += widened(value);
       }
   }
 }
@@ -194,19 +226,20 @@ struct Strip {
   static constexpr int kOutputs = B < 64 ? 64 : B;  // as many as are turned back at a time
 };
 
-// The weights of a block as `multiply_rows` wants them: [row / kRows][input][row % kRows].
-template <int B, bool kTranspose>
-INLINE void arrange_rows(const float* block, float* weights) {
-  constexpr int R = Strip<B>::kRows;
+// The weights of a block as `multiply_rows` wants them: words [row / kRows][input / kPer][row % kRows].
+template <int B, bool kTranspose, class Element>
+INLINE void arrange_rows(const Element* block, float* weights) {
+  constexpr int R = Strip<B>::kRows, P = kPer<Element>;
+  Element* elements = reinterpret_cast<Element*>(weights);
   for (int r = 0; r < B; r++)
     for (int i = 0; i < B; i++)
-      weights[(r / R * B + i) * R + r % R] = kTranspose ? block[i * B + r] : block[r * B + i];
+      elements[((r / R * (B / P) + i / P) * R + r % R) * P + i % P] = kTranspose ? block[i * B + r] : block[r * B + i];
 }
 
-// kRows outputs of a row of blocks x kGroup tokens.
+// kRows outputs of a row of blocks x kGroup tokens, as words.
 //
 // up: the group; weights: the rows' part of the first block; add: what every token's sum begins with.
-template <int B>
+template <int B, int P>
 INLINE void multiply_rows(const float* up, const int32_t* columns, const float* weights, int blocks, const float* add,
                           float* out) {
   constexpr int R = Strip<B>::kRows;
@@ -216,61 +249,65 @@ INLINE void multiply_rows(const float* up, const int32_t* columns, const float* 
 #pragma GCC unroll 3
     for (int v = 0; v < kAcross; v++) sum[r][v] = add[r] - Vector{};
   for (int b = 0; b < blocks; b++) {
-    const float* x = up + static_cast<long>(columns[b]) * B * kGroup;
-    const float* w = weights + static_cast<long>(b) * B * B;
+    const float* x = up + static_cast<long>(columns[b]) * (B / P) * kGroup;
+    const float* w = weights + static_cast<long>(b) * (B * B / P);
 #pragma GCC unroll 4
-    for (int i = 0; i < B; i++) {
+    for (int i = 0; i < B / P; i++) {
       Vector value[kAcross];
 #pragma GCC unroll 3
       for (int v = 0; v < kAcross; v++) value[v] = load(x + i * kGroup + v * kLanes);
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) {
-        const Vector weight = w[i * R + r] - Vector{};
+        const Vector weight = everywhere(w + i * R + r);
 #pragma GCC unroll 3
-        for (int v = 0; v < kAcross; v++) sum[r][v] += weight * value[v];
+        for (int v = 0; v < kAcross; v++) sum[r][v] = multiply_add<P>(sum[r][v], weight, value[v]);
       }
     }
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < R; r++)
+  for (int r = 0; r < R; r += P)
 #pragma GCC unroll 3
-    for (int v = 0; v < kAcross; v++) store(out + r * kGroup + v * kLanes, sum[r][v]);
+    for (int v = 0; v < kAcross; v++)
+      store(out + r / P * kGroup + v * kLanes, P == 1 ? sum[r][v] : paired(sum[r][v], sum[r + P - 1][v]));
 }
 
-// Turn a panel of a row-major matrix into up[group][column][token], zeros outside the matrix.
-template <int B>
-void raise(const float* matrix, long stride, long tokens, long width, float* up) {
-  const long room = ceil_div(width, B) * B;
+// Turn a panel of a row-major matrix into words up[group][column / kPer][token], zeros outside the matrix.  The width and
+// the stride are whole words.
+template <int B, class Element>
+void raise(const Element* matrix, long stride, long tokens, long width, float* up) {
+  constexpr int P = kPer<Element>;
+  const float* words = reinterpret_cast<const float*>(matrix);
+  const long room = ceil_div(width, B) * B / P, used = width / P;
   for (long t = 0; t < tokens; t += kGroup, up += room * kGroup) {
     const long deep = min(kGroup, tokens - t);
     if (deep < kGroup)
       std::memset(up, 0, static_cast<size_t>(room) * kGroup * 4);
     else
-      std::memset(up + width * kGroup, 0, static_cast<size_t>(room - width) * kGroup * 4);
-    transpose<false>(matrix + t * stride, stride, deep, width, up, kGroup);
+      std::memset(up + used * kGroup, 0, static_cast<size_t>(room - used) * kGroup * 4);
+    transpose<false>(words + t * (stride / P), stride / P, deep, used, up, kGroup);
   }
 }
 
 // out (tokens, outputs) = up x blocks' + add, for one panel.
 //
 // weights: as `arrange_rows` leaves them; add: (outputs rounded up to blocks).
-template <int B>
+template <int B, int P>
 void multiply(const float* up, long inputs, long tokens, Blocks blocks, const float* weights, const float* add,
               long outputs, Result out) {
   using S = Strip<B>;
-  alignas(64) float sums[S::kOutputs * kGroup];
-  const long rows = ceil_div(outputs, B), room = ceil_div(inputs, B) * B;
+  alignas(64) float sums[S::kOutputs / P * kGroup];
+  const long rows = ceil_div(outputs, B), room = ceil_div(inputs, B) * B / P;
   for (long first = 0; first < outputs; first += S::kOutputs) {
     for (long t = 0; t < tokens; t += kGroup) {
       const float* group = up + t * room;
       for (long row = first / B; row < min(rows, (first + S::kOutputs) / B); row++) {
         const long begin = blocks.rows[row];
         for (int r = 0; r < B; r += S::kRows)
-          multiply_rows<B>(group, blocks.columns + begin, weights + begin * B * B + r * B,
-                           static_cast<int>(blocks.rows[row + 1] - begin), add + row * B + r,
-                           sums + (row * B - first + r) * kGroup);
+          multiply_rows<B, P>(group, blocks.columns + begin, weights + (begin * B + r) * (B / P),
+                              static_cast<int>(blocks.rows[row + 1] - begin), add + row * B + r,
+                              sums + (row * B - first + r) / P * kGroup);
       }
-      out.put(sums, kGroup, t, min(kGroup, tokens - t), first, min(S::kOutputs, outputs - first));
+      out.put(sums, kGroup, t, min(kGroup, tokens - t), first / P, min(S::kOutputs, outputs - first) / P);
     }
   }
 }
@@ -285,8 +322,8 @@ struct Piece {
 };
 
 // S outputs (from step `begin`) of N neighbouring blocks: their gradients, summed over the tokens, are added to
-// `out`, which holds whole blocks as `restore` takes them.
-template <int B, int N, int S>
+// `out`, which holds whole blocks as `restore` takes them.  Here and below, tokens and room count words.
+template <int B, int P, int N, int S>
 INLINE void gradient_piece(const float* x, long room, const int32_t* columns, const float* dy, long tokens, int first,
                            int begin, float* out) {
   using L = Layout<B>;
@@ -314,7 +351,7 @@ INLINE void gradient_piece(const float* x, long room, const int32_t* columns, co
 #pragma GCC unroll 8
       for (int n = 0; n < N; n++)
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; v++) sum[n][s][v] += error * value[n][v];
+        for (int v = 0; v < kVectors; v++) sum[n][s][v] = multiply_add<P>(sum[n][s][v], error, value[n][v]);
     }
   }
 #pragma GCC unroll 8
@@ -328,20 +365,20 @@ INLINE void gradient_piece(const float* x, long room, const int32_t* columns, co
       }
 }
 
-template <int B, int N>
+template <int B, int P, int N>
 INLINE void gradient_blocks(const float* x, long room, const int32_t* columns, const float* dy, long tokens,
                             float* out) {
   using L = Layout<B>;
   constexpr int S = Piece<B>::kSteps, kRest = L::kSteps % S;
   for (int first = 0; first < L::kWide; first += Piece<B>::kVectors) {
     int s = 0;
-    for (; s + S <= L::kSteps; s += S) gradient_piece<B, N, S>(x, room, columns, dy, tokens, first, s, out);
-    if constexpr (kRest > 0) gradient_piece<B, N, kRest>(x, room, columns, dy, tokens, first, s, out);
+    for (; s + S <= L::kSteps; s += S) gradient_piece<B, P, N, S>(x, room, columns, dy, tokens, first, s, out);
+    if constexpr (kRest > 0) gradient_piece<B, P, N, kRest>(x, room, columns, dy, tokens, first, s, out);
   }
 }
 
 // Add the gradient of every living block, for one panel.
-template <int B>
+template <int B, int P>
 void gradient(const float* x, const float* dy, long room, long tokens, Blocks blocks, long block_rows, float* out) {
   constexpr int N = Piece<B>::kBlocks;
   for (long row = 0; row < block_rows; row++) {
@@ -349,9 +386,9 @@ void gradient(const float* x, const float* dy, long room, long tokens, Blocks bl
     int b = blocks.rows[row];
     const int end = blocks.rows[row + 1];
     for (; b + N <= end; b += N)
-      gradient_blocks<B, N>(x, room, blocks.columns + b, errors, tokens, out + static_cast<long>(b) * B * B);
+      gradient_blocks<B, P, N>(x, room, blocks.columns + b, errors, tokens, out + static_cast<long>(b) * B * B);
     for (; b < end; b++)
-      gradient_blocks<B, 1>(x, room, blocks.columns + b, errors, tokens, out + static_cast<long>(b) * B * B);
+      gradient_blocks<B, P, 1>(x, room, blocks.columns + b, errors, tokens, out + static_cast<long>(b) * B * B);
   }
 }
 
@@ -361,23 +398,24 @@ inline long panel_tokens(long width, long budget) {
   return fit < kGroup ? kGroup : fit > 96 ? 96 / kGroup * kGroup : fit;
 }
 
-template <int B>
-void forward(const float* x, long x_stride, long tokens, long inputs, long outputs, Blocks blocks, const float* values,
-             const float* bias, float* y, long y_stride, int threads) {
+template <int B, class Element>
+void forward(const Element* x, long x_stride, long tokens, long inputs, long outputs, Blocks blocks,
+             const Element* values, const float* bias, Element* y, long y_stride, int threads) {
+  constexpr int P = kPer<Element>, kWords = B * B / P;
   const long columns = ceil_div(inputs, B), rows = ceil_div(outputs, B), living = blocks.rows[rows];
-  Buffer weights(living * B * B), add(rows * B);
-  for (long b = 0; b < living; b++) arrange_rows<B, false>(values + b * B * B, weights.get() + b * B * B);
+  Buffer weights(living * kWords), add(rows * B);
+  for (long b = 0; b < living; b++) arrange_rows<B, false>(values + b * B * B, weights.get() + b * kWords);
   std::memset(add.get(), 0, static_cast<size_t>(rows) * B * 4);
   if (bias) std::memcpy(add.get(), bias, static_cast<size_t>(outputs) * 4);
-  const long room = panel_tokens(columns * B, kPanel), panels = ceil_div(tokens, room);
-  Buffer all_up(columns * B * room * threads);
-  const Result result(y, y_stride, tokens, outputs);
+  const long width = columns * B / P, room = panel_tokens(width, kPanel), panels = ceil_div(tokens, room);
+  Buffer all_up(width * room * threads);
+  const Result result(reinterpret_cast<float*>(y), y_stride / P, tokens, outputs / P);
   parallel(threads, [&](int part) {
-    float* up = all_up.get() + columns * B * room * part;
+    float* up = all_up.get() + width * room * part;
     for (long p = panels * part / threads; p < panels * (part + 1) / threads; p++) {
       const long begin = p * room, deep = min(room, tokens - begin);
       raise<B>(x + begin * x_stride, x_stride, deep, inputs, up);
-      multiply<B>(up, inputs, deep, blocks, weights.get(), add.get(), outputs, result.from(begin));
+      multiply<B, P>(up, inputs, deep, blocks, weights.get(), add.get(), outputs, result.from(begin));
     }
     finish_stream();
   });
@@ -386,20 +424,24 @@ void forward(const float* x, long x_stride, long tokens, long inputs, long outpu
 // One pass over the tokens gives all gradients that are wanted (the pointers that are not null).
 //
 // back: the blocks by columns of blocks; order: for each of them its place in `values`.
-template <int B>
-void backward(const float* x, long x_stride, const float* dy, long dy_stride, long tokens, long inputs, long outputs,
-              Blocks blocks, Blocks back, const int32_t* order, const float* values, float* dx, float* dvalues,
-              float* dbias, int threads) {
-  const long columns = ceil_div(inputs, B), rows = ceil_div(outputs, B), size = blocks.rows[rows] * (B * B);
-  Buffer weights(dx ? size : 0), none(columns * B), sums(rows * B * threads), grads(dvalues ? size * threads : 0);
+template <int B, class Element>
+void backward(const Element* x, long x_stride, const Element* dy, long dy_stride, long tokens, long inputs,
+              long outputs, Blocks blocks, Blocks back, const int32_t* order, const Element* values, Element* dx,
+              float* dvalues, float* dbias, int threads) {
+  constexpr int P = kPer<Element>, kWords = B * B / P;
+  const long columns = ceil_div(inputs, B), rows = ceil_div(outputs, B), living = blocks.rows[rows];
+  const long size = living * B * B;
+  Buffer weights(dx ? living * kWords : 0), none(columns * B), sums(rows * B * threads);
+  Buffer grads(dvalues ? size * threads : 0);
   if (dx)
-    for (long b = 0; b < size / (B * B); b++)
-      arrange_rows<B, true>(values + static_cast<long>(order[b]) * B * B, weights.get() + b * B * B);
+    for (long b = 0; b < living; b++)
+      arrange_rows<B, true>(values + static_cast<long>(order[b]) * B * B, weights.get() + b * kWords);
   std::memset(none.get(), 0, static_cast<size_t>(columns) * B * 4);
-  const long room = panel_tokens(((dvalues ? columns : 0) + rows) * B, kBackPanel), panels = ceil_div(tokens, room);
-  const long x_size = dvalues ? columns * room * B : 0, dy_size = rows * room * B, up_size = dx ? dy_size : 0;
+  const long width = ((dvalues ? columns : 0) + rows) * B / P;
+  const long room = panel_tokens(width, kBackPanel), panels = ceil_div(tokens, room);
+  const long x_size = dvalues ? columns * B / P * room : 0, dy_size = rows * B / P * room, up_size = dx ? dy_size : 0;
   Buffer all_x(x_size * threads), all_dy(dy_size * threads), all_up(up_size * threads);
-  const Result result(dx, inputs, tokens, inputs);
+  const Result result(reinterpret_cast<float*>(dx), inputs / P, tokens, inputs / P);
   parallel(threads, [&](int part) {
     float *x_tiles = all_x.get() + x_size * part, *dy_tiles = all_dy.get() + dy_size * part;
     float* up = all_up.get() + up_size * part;
@@ -413,11 +455,11 @@ void backward(const float* x, long x_stride, const float* dy, long dy_stride, lo
         pack<B>(dy + begin * dy_stride, dy_stride, deep, outputs, room, dy_tiles, dbias ? sum : nullptr);
       if (dx) {
         raise<B>(dy + begin * dy_stride, dy_stride, deep, outputs, up);
-        multiply<B>(up, outputs, deep, back, weights.get(), none.get(), inputs, result.from(begin));
+        multiply<B, P>(up, outputs, deep, back, weights.get(), none.get(), inputs, result.from(begin));
       }
       if (dvalues) {
         pack<B>(x + begin * x_stride, x_stride, deep, inputs, room, x_tiles, nullptr);
-        gradient<B>(x_tiles, dy_tiles, room, deep, blocks, rows, grad);
+        gradient<B, P>(x_tiles, dy_tiles, room / P, ceil_div(deep, P), blocks, rows, grad);
       }
     }
     finish_stream();
@@ -603,6 +645,15 @@ extern "C" {
 
 int wellread_lanes() { return kLanes; }
 
+// Whether bfloat16 is multiplied by instructions of its own, which is faster than float.
+int wellread_fast_bf16() {
+#if defined(__AVX512BF16__)
+  return 1;
+#else
+  return 0;
+#endif
+}
+
 int wellread_block_forward(int block, const float* x, long x_stride, long tokens, long inputs, long outputs,
                            const int32_t* rows, const int32_t* columns, const float* values, const float* bias,
                            float* y, long y_stride, int threads) {
@@ -616,6 +667,26 @@ int wellread_block_backward(int block, const float* x, long x_stride, const floa
                             long inputs, long outputs, const int32_t* rows, const int32_t* columns,
                             const int32_t* back_rows, const int32_t* back_columns, const int32_t* order,
                             const float* values, float* dx, float* dvalues, float* dbias, int threads) {
+#define CALL(B)                                                                                               \
+  backward<B>(x, x_stride, dy, dy_stride, tokens, inputs, outputs, {rows, columns}, {back_rows, back_columns}, \
+              order, values, dx, dvalues, dbias, threads)
+  FOR_BLOCK(block, CALL);
+#undef CALL
+}
+
+int wellread_block_forward_bf16(int block, const Half* x, long x_stride, long tokens, long inputs, long outputs,
+                           const int32_t* rows, const int32_t* columns, const Half* values, const float* bias,
+                           Half* y, long y_stride, int threads) {
+#define CALL(B) \
+  forward<B>(x, x_stride, tokens, inputs, outputs, {rows, columns}, values, bias, y, y_stride, threads)
+  FOR_BLOCK(block, CALL);
+#undef CALL
+}
+
+int wellread_block_backward_bf16(int block, const Half* x, long x_stride, const Half* dy, long dy_stride, long tokens,
+                            long inputs, long outputs, const int32_t* rows, const int32_t* columns,
+                            const int32_t* back_rows, const int32_t* back_columns, const int32_t* order,
+                            const Half* values, Half* dx, float* dvalues, float* dbias, int threads) {
 #define CALL(B)                                                                                               \
   backward<B>(x, x_stride, dy, dy_stride, tokens, inputs, outputs, {rows, columns}, {back_rows, back_columns}, \
               order, values, dx, dvalues, dbias, threads)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 #if defined(__AVX__)
@@ -54,6 +55,51 @@ INLINE Halves narrowed(Vector v) {
 }
 
 INLINE void store(Half* p, Vector v) { *reinterpret_cast<UnalignedHalves*>(p) = narrowed(v); }
+
+INLINE float widened(float value) { return value; }
+INLINE float widened(Half value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float wide;
+  std::memcpy(&wide, &bits, sizeof wide);
+  return wide;
+}
+
+// A word of 32 bits is a float, or two neighbours of bfloat16, the first in its lower half.  What only moves words
+// takes either for a float.
+
+// The word at p in every lane.
+INLINE Vector everywhere(const float* p) {
+  int32_t bits;
+  std::memcpy(&bits, p, sizeof bits);
+  return (Vector)(bits - Lanes{});
+}
+
+// Words of a (rounded, in the lower halves) and b.
+INLINE Vector paired(Vector a, Vector b) {
+#if defined(__AVX512BF16__)
+  const Words low = (Words)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)a));
+  const Words high = (Words)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)b));
+#else
+  const Words low = __builtin_convertvector(narrowed(a), Words), high = __builtin_convertvector(narrowed(b), Words);
+#endif
+  return (Vector)(low | high << 16);
+}
+
+// sum + a * b, lane by lane; of words of two, both products.
+template <int kPer>
+INLINE Vector multiply_add(Vector sum, Vector a, Vector b) {
+  if constexpr (kPer == 1) {
+    return sum + a * b;
+  } else {
+#if defined(__AVX512BF16__)
+    return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+    const Words first = (Words)a, second = (Words)b, high = Words{} + 0xffff0000u;
+    sum += (Vector)(first << 16) * (Vector)(second << 16);
+    return sum + (Vector)(first & high) * (Vector)(second & high);
+#endif
+  }
+}
 
 // Straight to memory: a plain store would read the line first.  p is a multiple of the vector's size.
 INLINE void stream(float* p, Vector v) {
@@ -139,7 +185,8 @@ void transpose(const float* from, long from_stride, long rows, long columns, flo
     for (long r = 0; r < even_rows; r += kLanes)
       turn<kStream>(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
   for (long r = 0; r < rows; r++)
-    for (long c = r < even_rows ? even_columns : 0; c < columns; c++) to[c * to_stride + r] = from[r * from_stride + c];
+    for (long c = r < even_rows ? even_columns : 0; c < columns; c++)
+      std::memcpy(to + c * to_stride + r, from + r * from_stride + c, sizeof(float));
 }
 
 // exp(z) for z <= 0, within 2 ulp; what would be denormal is 0.
