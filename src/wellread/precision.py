@@ -1,6 +1,6 @@
 """In which type matrices are multiplied while a model is trained: float32, or bfloat16 where that is faster.
 
-Weights, gradients, optimiser states, sums, norms and attention's weights stay float32; only the factors of
+Weights, gradients, optimiser states, sums, norms and softmax stay float32; only the factors of
 matrix products are rounded, as ``torch.autocast`` has it.  GPUs are made for that, and so are processors
 with AVX512-BF16 (AMD since Zen 4, Intel's Cooper Lake) or AMX (Intel since Sapphire Rapids).  On other
 processors bfloat16 is the slower of the two.
@@ -34,6 +34,11 @@ def autocast(precision: Precision, device: torch.device | str) -> torch.autocast
     """A context in which matrices are multiplied in that type."""
     narrow = product_type(precision, device) == torch.bfloat16
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=narrow)
+
+
+def wants_bfloat16() -> bool:
+    """Whether products on the CPU are being asked for in bfloat16, by :func:`autocast`."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def narrowed(x: Tensor) -> Tensor:

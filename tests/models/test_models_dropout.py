@@ -103,7 +103,7 @@ def test_without_kernels_it_is_torchs(monkeypatch):
 @needs_kernels
 @pytest.mark.parametrize("name", kernels.INSTRUCTIONS)
 def test_every_instruction_set_drops_the_same(name, monkeypatch):
-    order = ["portable", "AVX2", "AVX512"]
+    order = ["portable", "AVX2", "AVX512", "AVX512_BF16"]
     flags = ("-ffp-contract=off",)
     if order.index(name) > order.index(kernels.instructions()):
         pytest.skip(f"this machine has no {name}")

@@ -292,3 +292,18 @@ def test_every_instruction_set_compiles_and_those_of_this_machine_are_right(name
     for block in BLOCKS:
         compare(torch.randn(130, 163), mask(99, 163, block, 0.7), block)
         compare(torch.randn(130, 166), mask(98, 166, block, 0.7), block, narrow=True)
+
+
+def test_a_compiler_that_does_not_know_bfloat16_makes_the_others(monkeypatch):
+    made = []
+
+    def old(name, *rest):
+        made.append(name)
+        if name == "AVX512_BF16":
+            raise subprocess.CalledProcessError(1, "c++")
+        return compiled("portable", *rest)
+
+    compiled = build.compiled
+    monkeypatch.setattr(build, "compiled", old)
+    library = build._load("AVX512_BF16", (), build.SOURCE, "")
+    assert made == ["AVX512_BF16", "AVX512"] and not library.wellread_fast_bf16()

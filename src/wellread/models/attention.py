@@ -1,8 +1,9 @@
 """Softmax attention over packed sequences on the CPU, in one call for all of them and in one autograd node.
 
 The compiled kernel (sparsity/kernels/attention.cpp) takes the sequences as they lie in the row: nothing is
-cut apart, padded or copied together, and local layers touch their window only.  :func:`reference` is the same
-a sequence at a time, in plain operations.
+cut apart, padded or copied together, and local layers touch their window only.  Under autocast, where a
+processor is made for it, factors of its products are bfloat16.  :func:`reference` is the same a sequence at a
+time, in plain operations.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.backends.cuda import flash_sdp_enabled
 
 from wellread.models.dropout import draw_seed, factors
+from wellread.precision import wants_bfloat16
 from wellread.sparsity.kernels import build
 
 
@@ -55,7 +57,8 @@ def attend(
     """
     reach = -1 if distance is None else distance
     drop = (draw_seed() if dropout else 0, dropout)
-    return _Attention.apply(query, key, value, cu_seqlens, scale, causal, reach, drop)
+    halves = wants_bfloat16() and query.shape[-1] % 2 == 0 and build.fast_bfloat16()
+    return _Attention.apply(query, key, value, cu_seqlens, scale, causal, reach, drop, halves)
 
 
 def reference(
@@ -104,11 +107,12 @@ class _Attention(torch.autograd.Function):
         causal: bool,
         reach: int,
         drop: tuple[int, float],
+        halves: bool,
     ) -> Tensor:
         query, key, value, starts = (x.contiguous() for x in (query, key, value, cu_seqlens))
         result, logs = torch.empty_like(query), query.new_empty(query.shape[1], query.shape[0])
         ctx.save_for_backward(query, key, value, starts, result, logs)
-        ctx.rule = (scale, causal, reach, drop)
+        ctx.rule = (scale, causal, reach, drop, halves)
         sizes = _sizes(query, key, starts, *ctx.rule)
         _call("wellread_attention", (query, key, value, starts), sizes, (result, logs))
         return result
@@ -121,7 +125,7 @@ class _Attention(torch.autograd.Function):
         found = [torch.empty_like(x) for x in (query, key, value)]
         given = (query, key, value, result, logs, gradient, starts)
         _call("wellread_attention_backward", given, _sizes(query, key, starts, *ctx.rule), found)
-        return (*found, None, None, None, None, None)
+        return (*found, None, None, None, None, None, None)
 
 
 def _call(name: str, given: Any, sizes: list[Any], made: Any) -> None:
@@ -140,8 +144,9 @@ def _sizes(
     causal: bool,
     reach: int,
     drop: tuple[int, float],
+    halves: bool,
 ) -> list[Any]:
     tokens, heads, size = query.shape
     numbers = (len(starts) - 1, tokens, heads, key.shape[1], size, reach)
     rule = (ctypes.c_int(causal), ctypes.c_float(scale), ctypes.c_uint64(drop[0]), ctypes.c_double(drop[1]))
-    return [*map(ctypes.c_long, numbers), *rule]
+    return [*map(ctypes.c_long, numbers), *rule, ctypes.c_int(halves)]

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 from torch.sparse import to_sparse_semi_structured
 
-from wellread.precision import narrowed, widened
+from wellread.precision import narrowed, wants_bfloat16, widened
 from wellread.sparsity.kernels import build
 from wellread.sparsity.structure import Structure
 
@@ -49,9 +49,8 @@ def _takes_bfloat16(structure: Structure) -> bool:
     Single weights gain nothing by it, and neither do processors without such instructions: there a quarter of
     the work in float32 is less time than all of it in bfloat16.
     """
-    asked = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     words = structure.block in KERNEL_BLOCKS[1:] and all(size % 2 == 0 for size in structure.shape)
-    return asked and words and build.fast_bfloat16()
+    return wants_bfloat16() and words and build.fast_bfloat16()
 
 
 def reference(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure) -> Tensor:

@@ -36,21 +36,22 @@ INSTRUCTIONS = {
     "AVX2": ("-mavx2", "-mfma"),
     "portable": (),
 }
-LEVELS = {"portable": 0, "AVX2": 1, "AVX512": 2, "AVX512_BF16": 2}  # what binary.cpp calls them; it chooses while it runs
+# What binary.cpp calls them; it chooses while it runs.
+LEVELS = {"portable": 0, "AVX2": 1, "AVX512_BF16": 2, "AVX512": 2}
 
 
 @functools.cache
 def load() -> ctypes.CDLL | None:
     """The library of sparse layers for this machine, compiled if need be; None where that is not possible.
 
-    The environment variable WELLREAD_KERNELS chooses instructions (AVX512_BF16, AVX512, AVX2, portable), or "off";
+    The environment variable WELLREAD_KERNELS chooses instructions (a key of INSTRUCTIONS), or "off";
     WELLREAD_KERNEL_FLAGS adds flags for the compiler (``make sanitize`` does).
     """
     return _load(_wanted(), (), SOURCE, "sparse layers run on plain torch operations, which saves no time")
 
 
 def fast_bfloat16() -> bool:
-    """Whether the sparse layers' kernels multiply bfloat16 blocks by instructions made for it."""
+    """Whether the kernels multiply bfloat16 by instructions made for it, which is faster than float32."""
     library = load()
     return library is not None and bool(library.wellread_fast_bf16())
 
@@ -95,10 +96,12 @@ def load_binary() -> ctypes.CDLL | None:
 def _load(wanted: str, flags: tuple[str, ...], source: Path, without: str) -> ctypes.CDLL | None:
     if wanted == "off":
         return None
+    extra = tuple(os.environ.get("WELLREAD_KERNEL_FLAGS", "").split())
     try:
-        extra = tuple(os.environ.get("WELLREAD_KERNEL_FLAGS", "").split())
         library = ctypes.CDLL(str(compiled(wanted, (*flags, *extra), source)))
     except (OSError, subprocess.SubprocessError) as error:
+        if wanted == "AVX512_BF16" and isinstance(error, subprocess.CalledProcessError):
+            return _load("AVX512", flags, source, without)  # compilers before GCC 10 do not know bfloat16
         say(f"{without}: {str(error).splitlines()[0]}")
         return None
     _share_threads(library)

@@ -645,7 +645,7 @@ extern "C" {
 
 int wellread_lanes() { return kLanes; }
 
-// Whether bfloat16 is multiplied by instructions of its own, which is faster than float.
+// Whether bfloat16 is multiplied by instructions of its own.
 int wellread_fast_bf16() {
 #if defined(__AVX512BF16__)
   return 1;
