@@ -31,7 +31,7 @@ def multiplying(narrow):
 def compare(lengths, heads=2, key_heads=2, size=16, seed=0, spread=1.0, bound=1e-5, narrow=False, **rule):
     """Check the result and its gradients.
 
-    Of bfloat16 what is given is exact, and weights and errors have 8 bits: sums of either are off by that much
+    Of bfloat16 what is given is exact; weights and errors have 8 bits: sums of either are off by that much
     of the largest number that they are multiplied with.
     """
     torch.manual_seed(seed)
