@@ -1,4 +1,4 @@
-"""What few sizes of products and one pass for gate and dropout save in a step of fine-tuning in bfloat16.
+"""What few sizes of products, one pass for gate and dropout, and bfloat16 attention save a fine-tuning step.
 
     python benchmarks/finetune_step.py [MODEL] [--steps 60] [--batch 32] [--words 27]
 
@@ -22,6 +22,7 @@ import torch
 from wellread import given as models
 from wellread.models import dropout, fused, heads, packed
 from wellread.precision import autocast, fast_bfloat16, widened
+from wellread.sparsity.kernels import build as kernels
 from wellread.tokens import tokenizer as tokenizers
 from wellread.tokens.batch import PackedBatch, pack
 
@@ -39,10 +40,11 @@ def as_they_come(rows: int, _device: object) -> int:
 
 
 @contextmanager
-def contender(*, rows: bool, gate: bool):
-    """Steps with or without either."""
+def contender(*, rows: bool, gate: bool, attention: bool = False):
+    """Steps with or without each of them."""
     changes = [] if rows else [mock.patch.object(packed, "common_rows", as_they_come)]
     changes += [] if gate else [mock.patch.object(fused, "gated_gelu", apart)]
+    changes += [] if attention else [mock.patch.object(kernels, "fast_bfloat16", lambda: False)]
     for change in changes:
         change.start()
     try:
@@ -57,6 +59,7 @@ CONTENDERS: dict[str, Callable] = {
     "few sizes": lambda: contender(rows=True, gate=False),
     "gate with dropout": lambda: contender(rows=False, gate=True),
     "both": lambda: contender(rows=True, gate=True),
+    "both, and attention": lambda: contender(rows=True, gate=True, attention=True),
 }
 
 
