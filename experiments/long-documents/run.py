@@ -1,7 +1,7 @@
 """Truncation against long inputs on a task whose evidence lies beyond token 512; resumable.
 
 One start, made long once, is fine-tuned with inputs cut at each length: what differs is only how much of a
-text is read.
+text is read.  TF-IDF with a linear model reads the same cut texts, to tell where the evidence is.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import make
 
 from wellread import files, given
+from wellread.evaluate.rivals.run import run_rivals
 from wellread.finetune import grid
 from wellread.guard import guarded
 from wellread.models.build import load_config, longest
@@ -22,6 +24,7 @@ from wellread.models.long.extend import Extension, extend
 from wellread.progress import say
 from wellread.settings import FinetuneSettings
 from wellread.tasks.read import read_task, write_task
+from wellread.tasks.task import Task
 from wellread.tokens import tokenizer as tokenizers
 from wellread.workers import cores
 
@@ -74,8 +77,11 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         units = [folder / "units" / f"pretrained-all-{seed}" for seed in range(options.seeds)]
         found = [files.read_json(unit / "result.json") for unit in units]
         seconds = [files.read_json(unit / "costs.json")["seconds"] for unit in units]
+        linear = options.out / "tfidf" / options.task / str(length)
+        run_rivals(cut(read_task(task, options.task), start, length), ("tfidf",), ("all",), (0,), linear)
         records.append(
             {
+                "tfidf": files.read_json(linear / "units" / "tfidf-all-0" / "result.json")["test"][metric],
                 "length": length,
                 "metric": metric,
                 "test": [result["test"][metric] for result in found],
@@ -89,16 +95,36 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     return records
 
 
+def cut(task: Task, start: Path, length: int) -> Task:
+    """The task with every text cut where a model of that length stops reading."""
+    tokenizer = tokenizers.load(start)
+
+    def short(text: str) -> str:
+        ends = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, verbose=False)
+        offsets = ends["offset_mapping"][: length - tokenizer.num_special_tokens_to_add()]
+        return text[: offsets[-1][1]] if offsets else text
+
+    splits = {
+        name: [replace(example, text=short(example.text)) for example in examples]
+        for name, examples in task.splits.items()
+    }
+    return replace(task, splits=splits)
+
+
 def main() -> None:
     rows = run(arguments())
     print(
-        "| longest input | texts cut | test (mean ± std) | accuracy | seconds a run |\n|---|---|---|---|---|"
+        "| longest input | texts cut | test (mean ± std) | accuracy | seconds a run | TF-IDF |\n"
+        "|---|---|---|---|---|---|"
     )
     for row in rows:
         spread = f" ± {100 * statistics.stdev(row['test']):.1f}" if len(row["test"]) > 1 else ""
         score = f"{row['metric']} {100 * statistics.fmean(row['test']):.1f}{spread}"
         accuracy = 100 * statistics.fmean(row["accuracy"])
-        print(f"| {row['length']} | {row['cut']} | {score} | {accuracy:.1f} | {row['seconds']:.0f} |")
+        print(
+            f"| {row['length']} | {row['cut']} | {score} | {accuracy:.1f} | {row['seconds']:.0f} "
+            f"| {100 * row['tfidf']:.1f} |"
+        )
 
 
 if __name__ == "__main__":
