@@ -47,6 +47,7 @@ def arms(layers: int) -> dict[str, dict[str, Any]]:
         "swa": {**STANDARD, "average": "swa"},
         "ema": {**STANDARD, "average": "ema"},
         "r-drop": {**STANDARD, "rdrop": 1.0},
+        "base-rates": {**STANDARD, "base_rates": True},
         "stable": STABLE,
         "stable-ema": {**STABLE, "average": "ema"},
         "stable-r-drop": {**STABLE, "rdrop": 1.0},

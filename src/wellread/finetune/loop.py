@@ -28,6 +28,7 @@ from wellread.finetune.light import methods as light
 from wellread.finetune.objective import Objective, Split
 from wellread.finetune.optimizer import optimizer, set_rates
 from wellread.finetune.stability import averaging
+from wellread.finetune.stability.base_rates import begin_at_base_rates
 from wellread.finetune.stability.freeze import freeze
 from wellread.finetune.stability.reinitialise import reinitialise
 from wellread.models import build, packed
@@ -39,6 +40,7 @@ from wellread.workers import tick
 
 # (model, train, (B,) sequences of a batch, objective, a seed of this step) -> mean loss, to differentiate.
 Loss = Callable[[Any, Split, np.ndarray, Objective, int], Tensor]
+FRESH = ("classifier", "comparison")  # heads whose last layer is new and gives a logit for each label
 # (model, number of steps done): what a method does to the weights after each step.
 After = Callable[[Any, int], None]
 
@@ -202,6 +204,10 @@ def _goal(
     with objective.kept(model, wanted=fine_tuned and data.task.kind == "regress"):
         goal = data.head.fit(model, data.splits["train"], members, settings.class_weights)
     goal = replace(goal, agreement=settings.rdrop)
+    # Weights of classes make them equally frequent.
+    if settings.base_rates and not settings.class_weights and not fine_tuned and settings.head in FRESH:
+        targets = objective.target_rows(data.splits["train"], members)
+        begin_at_base_rates(objective.last_layer(model), goal.kind, targets)
     if fine_tuned:
         objective.unfold(goal, model)
     return goal

@@ -125,6 +125,7 @@ def stable(kind: Kind, examples: int, size: Size) -> dict[str, Any]:
         "bias_correction": True,
         "evaluations": 10,
         "patience": 10 if small else 3,
+        "base_rates": kind == "multilabel",
         **_SHARED,
         **_keeping(kind, examples, size),
     }

@@ -51,6 +51,9 @@ class FinetuneSettings(Settings):
     )
     max_length: Positive | None = Field(None, description="Longest input in tokens; default the model's.")
     class_weights: bool = Field(False, description="Weigh classes inversely to their frequency.")
+    base_rates: bool = Field(
+        False, description="Begin with the labels' frequencies in the bias of a fresh classifier."
+    )
     bias_correction: bool = Field(
         True, description="AdamW's bias correction; without it as in the original BERT code."
     )
