@@ -1,7 +1,7 @@
 """Beginning with the labels' frequencies: a fresh classifier need not spend its first steps on learning them.
 
-All logits of a fresh classifier are near zero, so rare labels begin at one half.  Until that is put right, each
-example pushes the body in one direction, and a body whose text vectors differ little may lose what they
+All logits of a fresh classifier are near zero, so rare labels begin at one half.  Until that is put right,
+every example pushes the body in one direction, and a body whose text vectors differ little may lose what they
 differ in.  Lin et al. (arXiv 1708.02002, section 4.1) begin a rare class so for the same reason.
 """
 
