@@ -29,7 +29,8 @@ def product(x: Tensor, values: Tensor, bias: Tensor | None, structure: Structure
         bias: (outputs,) or None.
         structure: where they are.
     """
-    x = narrowed(x) if _takes_bfloat16(structure) else widened(x)
+    halves = values.dtype == torch.float32 and _takes_bfloat16(structure)
+    x = narrowed(x) if halves else widened(x)
     if (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
@@ -171,8 +172,8 @@ def _call(structure: Structure, name: str, kind: torch.dtype, arguments: list[An
     if structure.block == 1:
         code = getattr(library, f"wellread_unstructured_{name}")(*arguments)
     else:
-        suffix = "_bf16" if kind == torch.bfloat16 else ""
-        code = getattr(library, f"wellread_block_{name}{suffix}")(structure.block, *arguments)
+        halves = kind == torch.bfloat16
+        code = getattr(library, f"wellread_block_{name}")(structure.block, int(halves), *arguments)
     if code == 2:
         raise MemoryError("no memory for a sparse layer's scratch space")
     if code:

@@ -654,44 +654,30 @@ int wellread_fast_bf16() {
 #endif
 }
 
-int wellread_block_forward(int block, const float* x, long x_stride, long tokens, long inputs, long outputs,
-                           const int32_t* rows, const int32_t* columns, const float* values, const float* bias,
-                           float* y, long y_stride, int threads) {
-#define CALL(B) \
-  forward<B>(x, x_stride, tokens, inputs, outputs, {rows, columns}, values, bias, y, y_stride, threads)
+// With `halves` x, values and y (dy and dx) are bfloat16, else floats; inputs, outputs and strides are then even.
+int wellread_block_forward(int block, int halves, const void* x, long x_stride, long tokens, long inputs, long outputs,
+                           const int32_t* rows, const int32_t* columns, const void* values, const float* bias,
+                           void* y, long y_stride, int threads) {
+#define TYPED(B, E)                                                                           \
+  forward<B>((const E*)x, x_stride, tokens, inputs, outputs, {rows, columns}, (const E*)values, bias, (E*)y, y_stride, \
+             threads)
+#define CALL(B) halves ? TYPED(B, Half) : TYPED(B, float)
   FOR_BLOCK(block, CALL);
 #undef CALL
+#undef TYPED
 }
 
-int wellread_block_backward(int block, const float* x, long x_stride, const float* dy, long dy_stride, long tokens,
-                            long inputs, long outputs, const int32_t* rows, const int32_t* columns,
+int wellread_block_backward(int block, int halves, const void* x, long x_stride, const void* dy, long dy_stride,
+                            long tokens, long inputs, long outputs, const int32_t* rows, const int32_t* columns,
                             const int32_t* back_rows, const int32_t* back_columns, const int32_t* order,
-                            const float* values, float* dx, float* dvalues, float* dbias, int threads) {
-#define CALL(B)                                                                                               \
-  backward<B>(x, x_stride, dy, dy_stride, tokens, inputs, outputs, {rows, columns}, {back_rows, back_columns}, \
-              order, values, dx, dvalues, dbias, threads)
+                            const void* values, void* dx, float* dvalues, float* dbias, int threads) {
+#define TYPED(B, E)                                                                                     \
+  backward<B>((const E*)x, x_stride, (const E*)dy, dy_stride, tokens, inputs, outputs, {rows, columns}, \
+              {back_rows, back_columns}, order, (const E*)values, (E*)dx, dvalues, dbias, threads)
+#define CALL(B) halves ? TYPED(B, Half) : TYPED(B, float)
   FOR_BLOCK(block, CALL);
 #undef CALL
-}
-
-int wellread_block_forward_bf16(int block, const Half* x, long x_stride, long tokens, long inputs, long outputs,
-                           const int32_t* rows, const int32_t* columns, const Half* values, const float* bias,
-                           Half* y, long y_stride, int threads) {
-#define CALL(B) \
-  forward<B>(x, x_stride, tokens, inputs, outputs, {rows, columns}, values, bias, y, y_stride, threads)
-  FOR_BLOCK(block, CALL);
-#undef CALL
-}
-
-int wellread_block_backward_bf16(int block, const Half* x, long x_stride, const Half* dy, long dy_stride, long tokens,
-                            long inputs, long outputs, const int32_t* rows, const int32_t* columns,
-                            const int32_t* back_rows, const int32_t* back_columns, const int32_t* order,
-                            const Half* values, Half* dx, float* dvalues, float* dbias, int threads) {
-#define CALL(B)                                                                                               \
-  backward<B>(x, x_stride, dy, dy_stride, tokens, inputs, outputs, {rows, columns}, {back_rows, back_columns}, \
-              order, values, dx, dvalues, dbias, threads)
-  FOR_BLOCK(block, CALL);
-#undef CALL
+#undef TYPED
 }
 
 int wellread_unstructured_forward(const float* x, long x_stride, long tokens, long inputs, long outputs,
