@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 from unittest.mock import patch
 
@@ -12,20 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from narrow import multiplying, narrow_too
 from wellread.models.attention import attend, available, reference
-from wellread.precision import autocast
 from wellread.sparsity.kernels import build
 
 pytestmark = pytest.mark.skipif(build.load_attention() is None, reason="no C++ compiler")
-narrow_too = pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
-
-
-@contextlib.contextmanager
-def multiplying(narrow):
-    """bfloat16 products, on machines without such instructions too, or float32 ones."""
-    taken = patch.object(build, "fast_bfloat16", lambda: narrow)
-    with taken, autocast("bf16" if narrow else "fp32", "cpu"):
-        yield
 
 
 def compare(lengths, heads=2, key_heads=2, size=16, seed=0, spread=1.0, bound=1e-5, narrow=False, **rule):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import platform
 import subprocess
 import sys
-from unittest.mock import patch
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wellread.precision import autocast
+from narrow import multiplying, narrow_too
 from wellread.sparsity.kernels import build
 from wellread.sparsity.product import product, reference
 from wellread.sparsity.structure import Structure
@@ -22,7 +20,6 @@ from wellread.sparsity.structure import Structure
 BLOCKS = (1, 4, 8, 16, 32, 64, 128)
 EPSILON = torch.finfo(torch.float32).eps
 HALF_EPSILON = torch.finfo(torch.bfloat16).eps / 2
-narrow_too = pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
 needs_kernels = pytest.mark.skipif(build.load() is None, reason="no C++ compiler, so no kernels")
 pytestmark = needs_kernels
 
@@ -31,14 +28,6 @@ def mask(outputs: int, inputs: int, block: int, level: float, seed: int = 0) -> 
     generator = torch.Generator().manual_seed(seed)
     blocks = torch.rand(-(-outputs // block), -(-inputs // block), generator=generator) >= level
     return blocks.repeat_interleave(block, 0).repeat_interleave(block, 1)[:outputs, :inputs]
-
-
-@contextlib.contextmanager
-def multiplying(narrow: bool):
-    """bfloat16 products, on machines without such instructions too, or float32 ones."""
-    taken = patch.object(build, "fast_bfloat16", lambda: narrow)
-    with taken, autocast("bf16" if narrow else "fp32", "cpu"):
-        yield
 
 
 def rounded(x: torch.Tensor, narrow: bool) -> torch.Tensor:
@@ -248,6 +237,8 @@ def test_other_types_take_the_reference(block):
     x = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(16, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda *leaves: product(*leaves, structure), (x, values, bias))
+    with multiplying(narrow=True):
+        assert torch.equal(product(x, values, bias, structure), reference(x, values, bias, structure))
 
 
 def test_the_order_of_threads_changes_little():
