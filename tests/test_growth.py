@@ -27,6 +27,12 @@ def first(folder):
     return json.loads((folder / "validation.jsonl").read_text().splitlines()[0])["loss"]
 
 
+def read(folder):
+    """What each step read and predicted: its tokens, and the FLOPs, which count the masked ones."""
+    rows = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [(row["tokens"], row["flops"]) for row in rows]
+
+
 def tiny_recipe(folder, text):
     path = write_tiny_run(folder, records=120)
     kept = path.read_text().split("[pretrain.sparsity]")[0]
@@ -46,6 +52,30 @@ def test_a_variant_grows_from_another_of_the_same_run(tmp_path, monkeypatch):
     small, grown = facts(stages / "small"), facts(stages / "grown")
     assert grown["start"]["flops"] == small["flops"]
     assert first(stages / "grown") == pytest.approx(small["loss"], abs=1e-5)
+
+
+ON = """
+[[variants]]
+name = "small"
+
+[[variants]]
+name = "on"
+model = { start = "variants.small" }
+pretrain = { seed = 1 }
+
+[[variants]]
+name = "again"
+model = { start = "variants.small" }
+pretrain = { seed = 0 }
+"""
+
+
+def test_a_variant_goes_on_with_other_draws(tmp_path):
+    path = tiny_recipe(tmp_path, 'precision = "fp32"\n' + ON)
+    api.run(str(path), out=tmp_path / "run", until="pretrain", quiet=True)
+    stages = tmp_path / "run" / "stages" / "pretrain"
+    assert read(stages / "again") == read(stages / "small")
+    assert read(stages / "on") != read(stages / "small")
 
 
 def test_impossible_growth_is_a_problem_of_the_plan(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from wellread import files
 from wellread.errors import ArtefactError, RecipeError
 from wellread.finetune import grid
 from wellread.models import build
+from wellread.serve.predict import Predictor
 from wellread.tasks.read import read_task, write_task
 
 QUICK = {"epochs": 1, "min_steps": 6, "max_steps": 6, "evaluations": 2}
@@ -237,6 +238,11 @@ def test_inputs_that_are_cut_are_said_once_and_counted(tasks, tokenizer_folder, 
     assert capsys.readouterr().err.count("longer than 8 tokens are cut") == 1
     result = json.loads((tmp_path / "units/random-8-0/result.json").read_bytes())
     assert 0 < result["truncated"] <= 8 + 24
+    dev = read_task(tasks / "classify").splits["dev"]
+    served = list(Predictor.load(tmp_path / "model").predict([example.text for example in dev]))
+    assert any("truncated" in found for found in served), "as it was tested, so it is served"
+    scores = np.load(tmp_path / "units" / files.read_manifest(tmp_path / "model")["unit"] / "dev_scores.npy")
+    assert np.allclose([list(found["probabilities"].values()) for found in served], scores, atol=1e-5)
 
 
 def test_a_longer_input_than_the_model_takes_is_refused(tasks, tokenizer_folder, tmp_path):

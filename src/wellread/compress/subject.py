@@ -68,7 +68,8 @@ def open_subject(folder: Path, task: Task, settings: FinetuneSettings | None = N
             fix="give the model that was fine-tuned on this task",
         )
     tokenizer = tokenizers.load(folder)
-    length = min(settings.max_length or build.longest(config), build.longest(config))
+    length = build.longest(config, tokenizer)
+    length = min(settings.max_length or length, length)
     data = prepare(task, task.splits["train"], tokenizer, length, settings)
     return Subject(folder, task, data, tokenizer, settings)
 

@@ -216,11 +216,15 @@ def longest(start: Path | ModelSettings, settings: FinetuneSettings) -> int:
 
 @lru_cache(maxsize=1)
 def _opened(grid: Grid) -> tuple[TaskData, Any]:
-    """The task, with dev, test and the training examples that some unit wants encoded, and the tokenizer."""
+    """The task, with dev, test and the training examples that some unit wants encoded, and the tokenizer.
+
+    The tokenizer keeps the length, with which its model is saved: inputs are cut there when it is used, too.
+    """
     task, loaded = read_task(grid.task, grid.task_name), tokenizers.load(grid.tokenizer)
+    loaded.model_max_length = longest(grid.start, grid.settings)
     wanted = {example.id for unit in grid.units for example in subset(task, *unit)}
     train = [example for example in task.splits["train"] if example.id in wanted]
-    return prepare(task, train, loaded, longest(grid.start, grid.settings), grid.settings), loaded
+    return prepare(task, train, loaded, loaded.model_max_length, grid.settings), loaded
 
 
 def _say_what_was_cut(grid: Grid) -> None:

@@ -189,9 +189,13 @@ def load(folder: str | Path, head: Head | None, **changes: Any) -> PreTrainedMod
     return model
 
 
-def longest(config: PreTrainedConfig) -> int:
-    """The longest sequence that a checkpoint reads, in tokens."""
-    return int(config.max_position_embeddings) - long.first_position(config)
+def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> int:
+    """The longest sequence that a checkpoint has positions for, in tokens; or that its tokenizer gives it.
+
+    A fine-tuned model's tokenizer says how long the inputs were that it was trained and tested on.
+    """
+    positions = int(config.max_position_embeddings) - long.first_position(config)
+    return positions if tokenizer is None else min(positions, tokenizer.model_max_length)
 
 
 def read_weights(

@@ -17,6 +17,7 @@ def pretrain_stage(context: Context, variant: str) -> Stage:
     recipe = context.recipe
     model, settings = recipe.model_for(variant), recipe.pretrain_for(variant)
     before, start = recipe.forebear(variant), _start(context, variant)
+    seed = recipe.seed if settings.seed is None else settings.seed
     terms = lexicon_path(settings, context.base)
     teaching = recipe.teacher_variant(variant)
     located = with_teacher(with_lexicon(settings, terms), context.base, context.run)
@@ -36,7 +37,7 @@ def pretrain_stage(context: Context, variant: str) -> Stage:
             tokens=context.folder("tokens"),
             tokenizer=context.folder("tokenizer"),
             folder=folder,
-            seed=recipe.seed,
+            seed=seed,
             quiet=context.quiet,
             threads=recipe.threads,
         )
@@ -48,7 +49,7 @@ def pretrain_stage(context: Context, variant: str) -> Stage:
         settings={
             "model": model.model_dump(mode="json"),
             "pretrain": settings.model_dump(mode="json", exclude=settings.no_part()),
-            "seed": recipe.seed,
+            "seed": seed,
         },
         inputs=(
             *("tokenizer", "tokens"),

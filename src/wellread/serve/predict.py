@@ -181,11 +181,11 @@ def _stock(folder: Path) -> Predictor:
     if (folder / files.MANIFEST).exists():
         files.check(folder)
     name = (getattr(config, "architectures", None) or [""])[0]
-    length, tokenizer = build.longest(config), tokenizers.load(folder)
+    tokenizer = tokenizers.load(folder)
+    length = _length(folder, config, tokenizer)
     if name.endswith(("ForMaskedLM", "LMHeadModel", "ForCausalLM")) and (folder / NOTES).exists():
         labels, head = _answering(folder, tokenizer)
         model = stored.load(folder, "mlm" if name.endswith("ForMaskedLM") else "clm").eval()
-        length -= stored.positions(folder)
         return Predictor(model, tokenizer, "classify", labels, length, head)
     kind = _kind(config, name, folder)
     if (folder / NOTES).exists():
@@ -193,11 +193,15 @@ def _stock(folder: Path) -> Predictor:
     reader = pruned if pruned.is_pruned(folder) else stored
     model = reader.load(folder, "tag" if kind == "tag" else "classify").eval()
     labels = tuple(dict(config.id2label or {}).values())
-    length -= stored.positions(folder)
     head = classifier.head(kind, labels, tokenizer)
     if early_exit.is_early(folder):
         head = early_exit.load(folder, model, head, kind)
     return Predictor(model, tokenizer, kind, labels, length, head)
+
+
+def _length(folder: Path, config: Any, tokenizer: Any) -> int:
+    """Of the longest input: as in fine-tuning, and never more than there are positions."""
+    return min(build.longest(config) - stored.positions(folder), tokenizer.model_max_length)
 
 
 def _kind(config: Any, name: str, folder: Path) -> Kind:
@@ -246,7 +250,7 @@ def _paired(folder: Path, config: Any, tokenizer: Any) -> Predictor:
     model: Any = stored.load(folder, "classify").eval()
     if name == comparison.NAME:
         comparison.load(model, folder)
-    length = build.longest(config) - stored.positions(folder)
+    length = _length(folder, config, tokenizer)
     head = HEADS[name](PAIRED[name], labels, tokenizer)
     return Predictor(model, tokenizer, PAIRED[name], labels, length, head)
 
@@ -259,7 +263,7 @@ def _compact(folder: Path) -> Predictor:
     kind = _KINDS.get(model.config.problem_type, "classify")
     labels = tuple(dict(model.config.id2label).values())
     head = classifier.head(kind, labels, tokenizer)
-    return Predictor(model, tokenizer, kind, labels, model.config.max_position_embeddings, head)
+    return Predictor(model, tokenizer, kind, labels, build.longest(model.config, tokenizer), head)
 
 
 def spans(tags: list[str]) -> list[tuple[int, int, str]]:

@@ -43,6 +43,11 @@ class PretrainSettings(Settings):
     epochs: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Passes over the corpus (default 1)."
     )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+        None,
+        description="Seed of new weights, masks and order, by default the recipe's. With `model.start`, another "
+        "than the checkpoint was trained with: else it reads the same text under the same masks again.",
+    )
     batch_tokens: Positive = Field(8192, description="Tokens per optimiser step, before the last short bin.")
     lengths: tuple[tuple[Positive, Rate], ...] = Field(
         (),

@@ -118,9 +118,8 @@ def run(job: Job, *, quiet: bool = False) -> dict[str, Any]:
     _say_what_it_is(found, quiet)
     rows = teachers.kept_labels(job.teacher, found.examples, task, job.out / "soft", quiet=quiet)
     tokenizer = tokenizers.load(job.student)
-    lesson = student.prepare(
-        task, found.examples, rows, tokenizer, longest(job.student, job.training), job.training
-    )
+    tokenizer.model_max_length = length = longest(job.student, job.training)
+    lesson = student.prepare(task, found.examples, rows, tokenizer, length, job.training)
     told = _transfer_facts(found)
     files.write_json(job.out / "transfer.json", told)
     inputs = files.sha256_bytes(files.canonical_json([facts, _digest(rows), told]))
