@@ -46,7 +46,7 @@ class PretrainSettings(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
         None,
         description="Seed of new weights, masks and order, by default the recipe's. With `model.start`, "
-        "another than the checkpoint was trained with: else it reads the same text under the same masks again.",
+        "another than the checkpoint's: else it reads the same text under the same masks again.",
     )
     batch_tokens: Positive = Field(8192, description="Tokens per optimiser step, before the last short bin.")
     lengths: tuple[tuple[Positive, Rate], ...] = Field(
