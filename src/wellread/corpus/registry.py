@@ -53,7 +53,7 @@ class Known:
 KNOWN = (
     Known(
         name="pubmed-sample",
-        what="Two complete NLM files of PubMed citations: 20,788 of 2020 and 30,000 of 1977-79.",
+        what="Two complete NLM files of PubMed citations: 20,788 of 2021 and 30,000 of 1977-79.",
         bytes=56_657_475,
         terms="Courtesy of the U.S. National Library of Medicine (NLM). NLM claims no copyright in PubMed "
         "data, but abstracts may be protected by the copyright of publishers or authors; you are responsible "
