@@ -66,6 +66,9 @@ def test_every_command_has_help(command):
         ("data", "check", "no-such-folder"),
         ("new", "Bad Name"),
         ("run",),
+        ("finetune", "quickstart", "--seeds", "1"),
+        ("finetune", "quickstart", "--set", "epochs=1"),
+        ("finetune", "--model", "m", "--data", "d", "--processes", "2"),
         ("no-such-command",),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,17 @@ def test_the_majority_class_is_the_bar(run: Path) -> None:
     write_unit(task, unit, outputs, place)
     assert score(task, "test", outputs["test"])["accuracy"] == pytest.approx(2 / 3)
     assert group(summary_of(run)[1], "flat")["failed"] == 1
+
+
+def test_where_dev_has_one_label_no_run_fails_by_it(run: Path) -> None:
+    task = read_task(run / "role")
+    task.splits["dev"] = [one for one in task.splits["dev"] if one.label == LABELS[0]]
+    write_task(task, run / "role")
+    shutil.rmtree(run / "rivals")
+    shutil.rmtree(run / "units")
+    run_rivals(task, ("majority", "tfidf"), (20,), (0,), run / "rivals", quiet=True)
+    put_unit(task, run / "units", "perfect", "pretrained", 0, 1.0)
+    assert group(summary_of(run)[1], "perfect")["failed"] == 0
 
 
 def test_no_bootstrap_and_the_same_bytes_again(run: Path) -> None:

@@ -1,5 +1,6 @@
 """Exported graphs predict what torch predicts, and run where Wellread and torch cannot be imported."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -145,6 +146,21 @@ def test_the_stated_agreement_is_that_of_the_predictions(models, exported):
     ]
     same_labels = np.mean([one == other for one, other in zip(*rows, strict=True)])
     assert facts["engines"]["onnx"]["agreement"]["agreement"] == same_labels
+
+
+def test_labels_in_another_order_are_the_same_and_others_are_refused(models, tmp_path):
+    task = read_task(models / "tasks/classify", "classify")
+    turned = dataclasses.replace(task, labels=task.labels[::-1])
+    places = (tmp_path / "plain", tmp_path / "turned")
+    found = [
+        export_engine(models / "classify/model", place, "onnx-int8", task=one)["engines"]["onnx"]["agreement"]
+        for place, one in zip(places, (task, turned), strict=True)
+    ]
+    assert found[0] == found[1]
+    other = read_task(models / "tasks/multilabel", "multilabel")
+    with pytest.raises(ArtefactError, match="labels are not those of multilabel"):
+        export_engine(models / "classify/model", tmp_path / "other", "onnx-int8", task=other)
+    assert not (tmp_path / "other").exists()
 
 
 BLOCKED = """

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import toy
 
 from wellread import files
 from wellread.errors import ArtefactError, UserError
+from wellread.serve.engines.folder import export_engine
 from wellread.serve.export import export
 from wellread.serve.predict import Predictor
 
@@ -186,3 +188,16 @@ def test_half_precision_takes_half_the_bytes_and_reads_back_as_float32(models, t
         assert load_file(half)[name].equal(tensor.half())
     model = Predictor.load(tmp_path / "half").model
     assert {str(weight.dtype) for weight in model.parameters()} == {"torch.float32"}
+
+
+@pytest.mark.parametrize("name", ["quantised.json", "binary.json", "exits.json", "pruned.safetensors"])
+def test_what_only_wellread_reads_is_refused(models, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(models / "classify" / "model", folder)
+    (folder / name).write_bytes(b"{}")
+    (folder / files.MANIFEST).unlink(missing_ok=True)
+    with pytest.raises(ArtefactError, match="only Wellread reads"):
+        export(folder, tmp_path / "out")
+    with pytest.raises(ArtefactError, match="only Wellread reads"):
+        export_engine(folder, tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()

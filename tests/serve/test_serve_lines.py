@@ -37,7 +37,7 @@ def test_lines_of_text_and_of_json(predictors):
         (b'{"text": "a"}\n\n{"txt": "secret"}\n', 3, "neither `text` nor `tokens`"),
         (b'{"text": 5}\n', 1, "a int where a text"),
         (b'{"text": "secret", "text_pair": 5}\n', 1, "where a text"),
-        (b'{"tokens": ["secret", "b", "c"]}\n', 1, "3 strings"),
+        (b'{"tokens": ["secret", "b"]}\n', 1, "`tokens` where this model takes a text"),
         (b'{"text": "a"}\n{"text": "secret \\ud800"}\n', 2, "surrogate"),
         (b"fine\nsecret \xff\n", 2, "not UTF-8"),
         ("secret".encode("utf-16"), 1, "not UTF-8"),
@@ -63,6 +63,31 @@ def test_a_line_without_end_is_refused_in_bounded_memory(predictors):
     with pytest.raises(DataError, match="longer than 16 MiB"):
         list(predict_lines(predictors["classify"], stream, "in.txt"))
     assert stream.read == inputs.MAX_LINE_BYTES + 1
+
+
+def test_a_tagger_takes_no_pair(predictors):
+    with pytest.raises(DataError, match="a pair where this model takes one text"):
+        lines(predictors["tag"], b'{"text": "secret", "text_pair": "b"}')
+
+
+def test_tables_are_read_as_labelled_files_are(predictors, models, tmp_path):
+    out = tmp_path / "out.jsonl"
+    plain = [r["probabilities"] for r in predictors["classify"].predict(["Aspirin, an extract", "brca1"])]
+    for name, text in (
+        ("in.csv", 'id,label,text\r\n7,x,"Aspirin, an extract"\r\n8,,brca1\r\n'),
+        ("in.tsv", "text\tid\nAspirin, an extract\t7\nbrca1\t8\n"),
+    ):
+        (tmp_path / name).write_text(text, "utf-8")
+        assert predict_file(models / "classify" / "model", str(tmp_path / name), out) == 2
+        found = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+        assert [(one["line"], one["id"]) for one in found] == [(2, "7"), (3, "8")]
+        assert [one["probabilities"] for one in found] == plain
+    (tmp_path / "in.conll").write_text("aspirin\tO\nextract\tO\n\ncell\tO\n", "utf-8")
+    assert predict_file(models / "tag" / "model", str(tmp_path / "in.conll"), out) == 2
+    assert [len(json.loads(line)["tags"]) for line in out.read_text("utf-8").splitlines()] == [2, 1]
+    (tmp_path / "in.csv").write_text("a text without a header\n", "utf-8")
+    with pytest.raises(DataError, match="names no `text` column"):
+        predict_file(models / "classify" / "model", str(tmp_path / "in.csv"), out)
 
 
 def test_a_file_appears_whole_or_not_at_all(models, tmp_path, capsys):

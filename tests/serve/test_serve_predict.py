@@ -1,5 +1,8 @@
 """Predictions equal the stock pipeline's; streams are bounded."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import toy
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
+from wellread import files
 from wellread.errors import ArtefactError
 from wellread.finetune.objective import valid_iob2
 from wellread.models import build
@@ -85,6 +89,17 @@ def test_a_long_text_keeps_the_spans_of_all_its_windows(predictors):
 def test_long_texts_of_classifiers_are_marked(predictors):
     results = list(predictors["classify"].predict(["cell", "cell " * 100]))
     assert ["truncated" in result for result in results] == [False, True]
+
+
+def test_labels_stand_in_the_order_of_the_outputs_whatever_the_file_says(models, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(models / "classify" / "model", folder)
+    (folder / files.MANIFEST).unlink(missing_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    names = config["id2label"]
+    config["id2label"] = dict(sorted(names.items(), reverse=True))
+    (folder / "config.json").write_text(json.dumps(config))
+    assert Predictor.load(folder).labels == tuple(names[str(number)] for number in range(len(names)))
 
 
 def test_order_and_chunks_change_nothing(predictors, monkeypatch):

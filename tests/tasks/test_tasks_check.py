@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from wellread.errors import DataError
 from wellread.tasks.check import SHOWN, Finding, check, to_dict, to_text
 from wellread.tasks.read import read_task, write_task
 
@@ -233,3 +234,72 @@ def test_whole_folders(tmp_path: Path, splits: dict, what: str, severity: str) -
 def test_a_missing_folder(tmp_path: Path) -> None:
     [finding] = check(tmp_path / "absent")
     assert finding.severity == "error" and "no such folder" in finding.what
+
+
+def table(folder: Path, *lines: str) -> Path:
+    folder.mkdir()
+    (folder / "train.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_two_kinds_of_label_in_a_row_are_refused_unless_one_is_chosen(tmp_path: Path) -> None:
+    lines = [f"{' '.join(f'{word}{n}' for word in WORDS)},{'ab'[n % 2]},0.{n}" for n in range(60)]
+    folder = table(tmp_path / "t", "text,label,score", *lines)
+    [finding] = check(folder)
+    assert "`label` and `score`" in finding.what and finding.where.endswith("train.csv:2")
+    with pytest.raises(DataError, match="`label` and `score`"):
+        read_task(folder)
+    (folder / "task.toml").write_text('kind = "classify"\n')
+    assert [one.severity for one in check(folder)] == ["note", "note"]
+    assert read_task(folder).labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        (["a|b", "b"], ("a", "b")),
+        (["\"['a', 'b']\"", "['b']"], ("a", "b")),
+        (['"[""a"", ""b""]"', "[]"], ("a", "b")),
+    ],
+)
+def test_several_labels_in_a_cell(tmp_path: Path, cells: list[str], labels: tuple[str, ...]) -> None:
+    lines = [f"{' '.join(f'{word}{n}' for word in WORDS)},{cells[n % 2]}" for n in range(60)]
+    assert read_task(table(tmp_path / "t", "text,labels", *lines)).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("cells", "what", "severity"),
+    [
+        (['"a, b"', "b"], "'a, b' looks like several", "warning"),
+        (["['a' 'b']", "b"], "`labels` is not a list", "error"),
+        (["[a b]", "b"], "`labels` is not a list", "error"),
+    ],
+)
+def test_what_is_no_list_of_labels(tmp_path: Path, cells: list[str], what: str, severity: str) -> None:
+    lines = [f"{' '.join(f'{word}{n}' for word in WORDS)},{cells[n % 2]}" for n in range(60)]
+    assert severity in {one.severity for one in found(table(tmp_path / "t", "text,labels", *lines), what)}
+
+
+def test_scores_that_are_called_labels(tmp_path: Path) -> None:
+    lines = [f"{' '.join(f'{word}{n}' for word in WORDS)},{n / 8}" for n in range(60)]
+    assert found(table(tmp_path / "t", "text,label", *lines), "60 different numbers")[0].severity == "error"
+    stars = [f"{' '.join(f'{word}{n}' for word in WORDS)},{n % 5 + 1}" for n in range(60)]
+    assert not found(table(tmp_path / "u", "text,label", *stars), "different numbers")
+
+
+def test_a_class_that_a_split_lacks_and_a_file_of_no_split(tmp_path: Path) -> None:
+    splits = clean(train=[row(n, "c") for n in range(300, 312)])
+    folder = put(tmp_path / "t", **splits, holdout=[row(1)])
+    assert {one.severity for one in found(folder, "no dev example has the label 'c'")} == {"warning"}
+    assert [one.where for one in found(folder, "no split by its name")] == [str(folder / "holdout.jsonl")]
+    (folder / "dev.jsonl").rename(folder / "val.jsonl")
+    assert not found(folder, "no dev file")
+
+
+def test_entity_types_of_task_toml_may_be_plain(tmp_path: Path) -> None:
+    tagged = [{"tokens": row(n)["text"].split(), "tags": ["B-Drug", *["O"] * 17]} for n in range(60)]
+    for names in ('["Drug"]', '["O", "B-Drug", "I-Drug"]'):
+        folder = put(tmp_path / "t", train=tagged)
+        (folder / "task.toml").write_text(f'kind = "tag"\nlabels = {names}\n')
+        assert not found(folder, "not in task.toml")
+        assert read_task(folder).labels == ("O", "B-Drug", "I-Drug")

@@ -13,8 +13,9 @@ from wellread.corpus import documents as corpus
 from wellread.corpus.documents import ROLES, Document, MeshHeading, Section
 from wellread.errors import DataError
 from wellread.tasks import derive as derivations
+from wellread.tasks.cut import text_key
 from wellread.tasks.derive import derive, derive_from, document_split, strip_heading
-from wellread.tasks.read import read_task, text_key
+from wellread.tasks.read import read_task
 from wellread.tasks.task import SPLITS, Task
 
 TREES = {"lung neoplasms": ["C04", "C08"], "adenocarcinoma": ["C04"], "asthma": ["C08"], "nose": []}

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from wellread.tasks.divide import divide, near_groups
+from wellread.tasks.divide import divide
 from wellread.tasks.known import read_known
 from wellread.tasks.rows import Row
 from wellread.tasks.task import SPLITS
@@ -23,12 +23,6 @@ def rows(*given: tuple[str, str]) -> list[Row]:
         Row(Path("f.csv"), line, {"text": words, "label": label})
         for line, (words, label) in enumerate(given, 2)
     ]
-
-
-def test_near_copies_are_groups_even_through_others() -> None:
-    chain = [text(1), text(1, 4), text(1, 8), text(2)]
-    assert near_groups(chain) == [0, 0, 0, 3]
-    assert near_groups([chain[0], chain[2], chain[3], chain[1]]) == [0, 0, 2, 0]
 
 
 def test_splits() -> None:

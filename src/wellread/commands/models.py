@@ -17,7 +17,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, or the folder of an exported model.")],
     task: Annotated[str | None, typer.Option(help="Task of the run.")] = None,
     source: Annotated[
-        str, typer.Option("--input", help="Text (one a line) or JSONL file; - for stdin.")
+        str, typer.Option("--input", help="Texts: one a line, JSONL, CSV or TSV; - for stdin.")
     ] = "-",
     out: Annotated[Path | None, typer.Option(help="JSONL file to write; default stdout.")] = None,
     model: Annotated[str | None, typer.Option(help="Variant; default the main one.")] = None,

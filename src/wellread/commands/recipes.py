@@ -115,6 +115,12 @@ def _build(recipe: str, until: str, named: str | None = None, **options: Any) ->
     say(f"Next: `wellread run {recipe}{f' --recipe {named}' if named else ''}` does the rest.")
 
 
+def _refuse(options: dict[str, Any], why: str) -> None:
+    for option, value in options.items():
+        if value:
+            raise UserError(why, where=option, fix="leave it out")
+
+
 def finetune(
     recipe: Annotated[str | None, typer.Argument(help="A recipe; or give --model and --data.")] = None,
     model: Annotated[
@@ -122,7 +128,9 @@ def finetune(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Your labelled file, or a folder of splits.")] = None,
     task: Annotated[str | None, typer.Option(help="With --data: name of the task.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="With --data: runs of each number of labels.")] = 5,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="With --data: runs of each number of labels; default 5.")
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="With --data: KEY=VALUE of [finetune], once or more.")
     ] = None,
@@ -138,11 +146,12 @@ def finetune(
     if model is not None and data is not None and recipe is None:
         from wellread import tuning
 
+        _refuse({"--allow-overlap": allow_overlap, "--processes": processes}, "goes with a recipe")
         job = tuning.prepare(
             model,
             data,
             task=task,
-            seeds=seeds,
+            seeds=seeds or 5,
             named=named or "stable",
             changes=tuple(change or ()),
             out=out,
@@ -160,5 +169,9 @@ def finetune(
             where="finetune",
             fix="give RECIPE, or --model FOLDER with --data FILE",
         )
+    _refuse(
+        {"--task": task, "--seeds": seeds, "--set": change, "--threads": threads, "--json": as_json},
+        "goes with --model and --data; a recipe says this itself",
+    )
     switches: dict[str, Any] = {"allow_overlap": allow_overlap, "quiet": quiet, "processes": processes}
     _build(recipe, "finetune", named, out=out, **switches)

@@ -60,7 +60,7 @@ def open_subject(folder: Path, task: Task, settings: FinetuneSettings | None = N
             where=str(folder),
             fix='fine-tune with head = "classifier" and light.method "full", "lora" or "bitfit"',
         )
-    labels = tuple(dict(config.id2label or {}).values())
+    labels = build.labels_of(config)
     if task.kind != "regress" and labels != task.labels:
         raise ArtefactError(
             f"the model's labels are not those of {task.name}",

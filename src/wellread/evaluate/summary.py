@@ -111,13 +111,16 @@ def _mark_failures(task: Task, units: list[Unit]) -> None:
     """Mark the failed runs; they stay in the means.
 
     A run failed when its predictions are not finite, or not better on dev than knowing only the frequencies
-    of the labels (as Mosbach et al., 2021, count them).  A model that was given no label cannot fail so.
+    of the labels (as Mosbach et al., 2021, count them).  A model that was given no label cannot fail so, nor
+    any where dev has one label only, as no score is above the majority's there.
     """
     baseline = score(task, "dev", majority(task, task.splits["train"], "dev"))[task.metric]
+    bar = task.kind != "classify" or len({example.label for example in task.splits["dev"]}) > 1
     for unit in units:
+        could = bar and unit["labels"] and unit["model"] != "majority"
         if not all(is_finite(output) for output in unit["outputs"].values()):
             unit |= {"failed": True, "failure": unit.get("failure") or "predictions are not finite"}
-        elif unit["labels"] and unit["model"] != "majority" and unit["dev"][task.metric] <= baseline:
+        elif could and unit["dev"][task.metric] <= baseline:
             unit |= {"failed": True, "failure": unit.get("failure") or "not above the majority class on dev"}
 
 

@@ -189,6 +189,11 @@ def load(folder: str | Path, head: Head | None, **changes: Any) -> PreTrainedMod
     return model
 
 
+def labels_of(config: PreTrainedConfig) -> tuple[str, ...]:
+    """Label names in the order of a classifier's outputs, whatever order its file has them in."""
+    return tuple(name for _, name in sorted((config.id2label or {}).items()))
+
+
 def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> int:
     """The longest sequence that a checkpoint has positions for, in tokens; or that its tokenizer gives it.
 

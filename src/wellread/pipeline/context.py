@@ -10,7 +10,16 @@ from wellread.recipe import Recipe
 from wellread.stages import stage_folder
 
 # Code that reads a task, draws its label budgets and scores it.
-READING = ("tasks/read", "tasks/rows", "tasks/examples", "tasks/subset", "evaluate/metrics", "rng")
+READING = (
+    "tasks/read",
+    "tasks/cut",
+    "tasks/near",
+    "tasks/rows",
+    "tasks/examples",
+    "tasks/subset",
+    "evaluate/metrics",
+    "rng",
+)
 StartName = Literal["pretrained", "random"]
 RANDOM: StartName = "random"  # the model name of fine-tuning without pre-training
 

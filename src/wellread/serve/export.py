@@ -25,6 +25,13 @@ PATTERNS = (
     "merges.txt",
     "README.md",
 )
+# What only Wellread reads, by the file that says so.
+OURS = {
+    "quantised.json": "quantised weights",
+    "binary.json": "binary weights",
+    "exits.json": "early exits",
+    "pruned.safetensors": "weights without their zeros",
+}
 # What an engine's folder takes over: all but the weights.
 BESIDE = ("config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt")
 
@@ -66,12 +73,7 @@ def export(
             where=str(folder),
             fix='predict with Wellread, or fine-tune with light.method "lora", "bitfit" or "full"',
         )
-    if (folder / "quantised.json").exists():
-        raise ArtefactError(
-            "a plain transformers folder cannot hold quantised weights",
-            where=str(folder),
-            fix="predict with Wellread, or copy the folder as it is",
-        )
+    refuse_ours(folder)
     check_place(folder, to, force=force)
     with writing(to), files.new_folder(to) as partial:
         copy_files(folder, partial, PATTERNS, half=half)
@@ -81,6 +83,21 @@ def export(
             (partial / name).parent.mkdir(exist_ok=True)
             (partial / name).write_bytes(content)
     return to
+
+
+def refuse_ours(folder: Path) -> None:
+    """Refuse a folder of which other programs could read nothing, or not all.
+
+    Raises:
+        ArtefactError: with what it holds.
+    """
+    for name, what in OURS.items():
+        if (folder / name).exists():
+            raise ArtefactError(
+                f"only Wellread reads {what}",
+                where=str(folder),
+                fix="predict with Wellread, copy the folder, or export the model that it was made from",
+            )
 
 
 @contextlib.contextmanager

@@ -6,11 +6,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from wellread.errors import DataError
 from wellread.finetune import encode
 from wellread.tasks.examples import TOKEN, check_options
+from wellread.tasks.rows import FORMATS, read_rows
 from wellread.tasks.task import Example, Kind
 
 MAX_LINE_BYTES = 16 << 20
@@ -61,34 +63,41 @@ def examples(inputs: Iterable[Any], kind: Kind) -> list[Example]:
     return [Example("", " ".join(row), "", tokens=tuple(row)) for row in words]
 
 
-@contextlib.contextmanager
-def open_input(source: str) -> Iterator[BinaryIO]:
-    """A file, or stdin for "-".
+def read_texts(source: str) -> Iterator[str]:
+    """The text of each input (a pair's two as one) of a file.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: as :func:`read_file`.
+    """
+    for _, value in read_file(source):
+        first = value["text"] if isinstance(value, dict) else value
+        yield first if isinstance(first, str) else " ".join(first)
+
+
+def read_file(source: str) -> Iterator[tuple[dict[str, Any], Any]]:
+    """As :func:`read_lines` for a file, or stdin for "-".
+
+    Tables (.csv, .tsv, whose first line names the columns) and tagged words (.conll, .bio, .iob) are read as
+    labelled files are (:mod:`wellread.tasks.rows`); their labels are passed over.
+
+    Raises:
+        DataError: with the line, or the file cannot be read.
     """
     if source == "-":
-        yield sys.stdin.buffer
+        yield from read_lines(sys.stdin.buffer, "stdin")
+        return
+    if FORMATS.get(Path(source).suffix, "jsonl") != "jsonl":
+        for row in read_rows(Path(source)):
+            if isinstance(row, DataError):
+                raise row
+            yield {"line": row.line, **_identity(row.values)}, _input_of(row.values, row.where)
         return
     with contextlib.ExitStack() as stack:
         try:
             stream = stack.enter_context(open(source, "rb"))
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})", where=source) from None
-        yield stream
-
-
-def read_texts(source: str) -> Iterator[str]:
-    """The text of each line (a pair's two as one) of a file of inputs.
-
-    Raises:
-        DataError: as :func:`read_lines`, or the file cannot be read.
-    """
-    with open_input(source) as stream:
-        for _, value in read_lines(stream, source):
-            first = value["text"] if isinstance(value, dict) else value
-            yield first if isinstance(first, str) else " ".join(first)
+        yield from read_lines(stream, source)
 
 
 def read_lines(stream: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], Any]]:
@@ -127,14 +136,27 @@ def read_lines(stream: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], A
             continue
         if as_json is None:
             as_json = text.lstrip().startswith("{")
-        facts: dict[str, Any] = {"line": number}
         if not as_json:
-            yield facts, text
+            yield {"line": number}, text
             continue
         values = _json_object(text, here)
-        if "id" in values:
-            facts["id"] = values["id"]
-        yield facts, _input_of(values, here)
+        yield {"line": number, **_identity(values)}, _input_of(values, here)
+
+
+def fits(value: Any, kind: Kind, where: str) -> None:
+    """Refuse a line's words where a text is wanted, and its pair where words are.
+
+    Raises:
+        DataError: always with ``where``.
+    """
+    if kind != "tag" and isinstance(value, list):
+        raise DataError("`tokens` where this model takes a text", where=where, fix="give `text`")
+    if kind == "tag" and isinstance(value, tuple):
+        raise DataError("a pair where this model takes one text", where=where, fix="leave `text_pair` out")
+
+
+def _identity(values: dict[str, Any]) -> dict[str, Any]:
+    return {"id": values["id"]} if "id" in values else {}
 
 
 def _json_object(text: str, where: str) -> dict[str, Any]:

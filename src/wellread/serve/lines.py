@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from wellread.errors import DataError
 from wellread.progress import say
-from wellread.serve.inputs import open_input, read_lines
+from wellread.serve.inputs import fits, read_file, read_lines
 from wellread.serve.predict import CHUNK, Predictor
 
 
@@ -34,8 +34,15 @@ def predict_lines(predictor: Predictor, stream: BinaryIO, where: str) -> Iterato
     Raises:
         DataError: with the line, for one that is not UTF-8, too long or not what the model wants.
     """
-    lines = read_lines(stream, where)
-    while chunk := list(islice(lines, CHUNK)):
+    yield from _predicted(predictor, read_lines(stream, where), where)
+
+
+def _predicted(
+    predictor: Predictor, inputs: Iterator[tuple[dict[str, Any], Any]], where: str
+) -> Iterator[str]:
+    while chunk := list(islice(inputs, CHUNK)):
+        for facts, value in chunk:
+            fits(value, predictor.kind, f"{where}:{facts['line']}")
         try:
             results = list(predictor.predict(value for _, value in chunk))
         except DataError as error:
@@ -53,7 +60,7 @@ def predict_file(folder: str | Path, source: str, out: Path | None, engine: str 
 
     Args:
         folder: of a model.
-        source: the file.
+        source: the file, as :func:`wellread.serve.inputs.read_file` takes it.
         out: the file to write; None for stdout.
         engine: as in :meth:`Predictor.load`.
 
@@ -65,8 +72,8 @@ def predict_file(folder: str | Path, source: str, out: Path | None, engine: str 
     """
     predictor = Predictor.load(folder, engine)
     count = cut = 0
-    with open_input(source) as stream, _open_output(out) as write:
-        for line in predict_lines(predictor, stream, "stdin" if source == "-" else source):
+    with _open_output(out) as write:
+        for line in _predicted(predictor, read_file(source), "stdin" if source == "-" else source):
             write(line + "\n")
             count += 1
             cut += '"truncated": true' in line[-24:]

@@ -182,21 +182,20 @@ def _stock(folder: Path) -> Predictor:
         files.check(folder)
     name = (getattr(config, "architectures", None) or [""])[0]
     tokenizer = tokenizers.load(folder)
-    length = _length(folder, config, tokenizer)
     if name.endswith(("ForMaskedLM", "LMHeadModel", "ForCausalLM")) and (folder / NOTES).exists():
         labels, head = _answering(folder, tokenizer)
         model = stored.load(folder, "mlm" if name.endswith("ForMaskedLM") else "clm").eval()
-        return Predictor(model, tokenizer, "classify", labels, length, head)
+        return Predictor(model, tokenizer, "classify", labels, _length(folder, config, tokenizer), head)
     kind = _kind(config, name, folder)
     if (folder / NOTES).exists():
         return _paired(folder, config, tokenizer)
     reader = pruned if pruned.is_pruned(folder) else stored
     model = reader.load(folder, "tag" if kind == "tag" else "classify").eval()
-    labels = tuple(dict(config.id2label or {}).values())
+    labels = build.labels_of(config)
     head = classifier.head(kind, labels, tokenizer)
     if early_exit.is_early(folder):
         head = early_exit.load(folder, model, head, kind)
-    return Predictor(model, tokenizer, kind, labels, length, head)
+    return Predictor(model, tokenizer, kind, labels, _length(folder, config, tokenizer), head)
 
 
 def _length(folder: Path, config: Any, tokenizer: Any) -> int:
@@ -246,13 +245,12 @@ def _paired(folder: Path, config: Any, tokenizer: Any) -> Predictor:
             where=str(folder / NOTES),
             fix="restore the folder from its source",
         )
-    labels = tuple(dict(config.id2label).values())
+    labels = build.labels_of(config)
     model: Any = stored.load(folder, "classify").eval()
     if name == comparison.NAME:
         comparison.load(model, folder)
-    length = _length(folder, config, tokenizer)
     head = HEADS[name](PAIRED[name], labels, tokenizer)
-    return Predictor(model, tokenizer, PAIRED[name], labels, length, head)
+    return Predictor(model, tokenizer, PAIRED[name], labels, _length(folder, config, tokenizer), head)
 
 
 def _compact(folder: Path) -> Predictor:
@@ -261,7 +259,7 @@ def _compact(folder: Path) -> Predictor:
     model: Any = cct.load(folder)
     tokenizer = tokenizers.load(folder)
     kind = _KINDS.get(model.config.problem_type, "classify")
-    labels = tuple(dict(model.config.id2label).values())
+    labels = build.labels_of(model.config)
     head = classifier.head(kind, labels, tokenizer)
     return Predictor(model, tokenizer, kind, labels, build.longest(model.config, tokenizer), head)
 

@@ -7,6 +7,7 @@ example's text is.
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,9 +19,9 @@ from wellread import files
 from wellread.errors import DataError
 from wellread.tasks.examples import kind_of, parse
 from wellread.tasks.near import near_pairs
-from wellread.tasks.read import names_of, read_settings
-from wellread.tasks.rows import Row, read_rows, split_files
-from wellread.tasks.task import SPLITS, Example, Kind
+from wellread.tasks.read import read_settings
+from wellread.tasks.rows import FORMATS, SPLIT_NAMES, Row, read_rows, split_files
+from wellread.tasks.task import SPLITS, Example, Kind, entity_types, names_of
 
 Severity = Literal["error", "warning", "note"]
 SHOWN = 20
@@ -59,9 +60,11 @@ def check(folder: Path) -> list[Finding]:
         return [_from_error(error)]
     found: list[Finding] = []
     rows = {split: list(_readable(path, found)) for split, path in paths.items()}
-    kind = settings.get("kind") or next(
-        (kind for row in rows["train"] if (kind := kind_of(row.values)) is not None), None
-    )
+    kind: Kind | None = settings.get("kind")
+    try:
+        kind = kind or next(filter(None, map(kind_of, rows["train"])), None)
+    except DataError as error:
+        return _sorted([*found, _from_error(error)])
     if kind is None:
         what = "no row has a label, labels, score, tags or spans"
         found.append(Finding("error", what, str(paths["train"]), "name the label's key so"))
@@ -72,6 +75,7 @@ def check(folder: Path) -> list[Finding]:
         Finding("note", f"{what}: {number}", str(folder)) for what, number in sorted(counts.items()) if number
     ]
     found += _sizes(placed, paths, folder)
+    found += _unread(paths, folder)
     found += _hashes(settings, paths, folder)
     found += _ids(placed)
     found += _labels(placed, kind, settings, folder)
@@ -173,6 +177,14 @@ def _sizes(placed: list[_Placed], paths: dict[str, Path], folder: Path) -> Itera
             )
 
 
+def _unread(paths: dict[str, Path], folder: Path) -> Iterator[Finding]:
+    """Labelled files that are of no split by their name."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.is_file() and path.suffix in FORMATS and path not in paths.values():
+            names = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
+            yield Finding("warning", "no split by its name, so not read", str(path), f"splits are {names}")
+
+
 def _hashes(settings: dict[str, Any], paths: dict[str, Path], folder: Path) -> Iterator[Finding]:
     stated = settings.get("sha256", {})
     for split, path in paths.items():
@@ -197,7 +209,7 @@ def _labels(placed: list[_Placed], kind: Kind, settings: dict[str, Any], folder:
         return
     train = Counter(name for one in placed if one.split == "train" for name in names_of(one.example, kind))
     stated = settings.get("labels") or []
-    known = {label[2:] for label in stated if label != "O"} if kind == "tag" else set(stated)
+    known = entity_types(stated) if kind == "tag" else set(stated)
     for one in placed:
         for name in sorted(names_of(one.example, kind)):
             if known and name not in known:
@@ -217,6 +229,11 @@ def _classes(placed: list[_Placed], kind: Kind, train: Counter[str], folder: Pat
     for one in placed:
         for name in sorted(names_of(one.example, kind)):
             first.setdefault(name, one.where)
+    if kind == "classify":
+        yield from _numbers(train, folder)
+        yield from _absent(placed, train, folder)
+    if kind == "multilabel":
+        yield from _joined(train, first)
     if kind == "classify" and len(train) < 2:
         yield Finding("error", f"{len(train)} label(s) in train", str(folder), "give at least two classes")
     for name, number in sorted(train.items()):
@@ -236,6 +253,34 @@ def _classes(placed: list[_Placed], kind: Kind, train: Counter[str], folder: Pat
     if kind == "classify" and train and max(train.values()) > 0.95 * total:
         what = f"{100 * max(train.values()) / total:.0f}% of the training examples have one label"
         yield Finding("warning", what, str(folder), "look at macro_f1, not accuracy; try class_weights")
+
+
+def _numbers(train: Counter[str], folder: Path) -> Iterator[Finding]:
+    """Scores that were read as the names of classes."""
+    try:
+        whole = all(float(name).is_integer() for name in train)
+    except ValueError:
+        return
+    if not whole and 2 * len(train) > sum(train.values()):
+        what = f"the labels are {len(train)} different numbers"
+        yield Finding("error", what, str(folder), "name the column or key `score`, if they are scores")
+
+
+def _absent(placed: list[_Placed], train: Counter[str], folder: Path) -> Iterator[Finding]:
+    for split in ("dev", "test"):
+        labels = {one.example.label for one in placed if one.split == split}
+        for name in sorted(train) if labels else []:
+            if name not in labels:
+                what = f"no {split} example has the label {_shown(name)}"
+                yield Finding("warning", what, str(folder), "add some, or cut the splits anew")
+
+
+def _joined(train: Counter[str], first: dict[str, str]) -> Iterator[Finding]:
+    """Names that look like several of the others, between other marks than |."""
+    for name in sorted(train):
+        parts = [part.strip() for part in re.split("[,;]", name)]
+        if len(parts) > 1 and any(part in train for part in parts):
+            yield Finding("warning", f"the label {_shown(name)} looks like several", first[name], "write a|b")
 
 
 def _alike(one: str, other: str, train: Counter[str]) -> bool:

@@ -19,8 +19,9 @@ from wellread.corpus import documents as corpus
 from wellread.corpus.documents import ROLES, Document
 from wellread.corpus.readers.roles import role_of
 from wellread.errors import DataError
+from wellread.tasks.cut import text_key
 from wellread.tasks.mesh import DISEASES, load_categories
-from wellread.tasks.read import text_key, write_task
+from wellread.tasks.read import write_task
 from wellread.tasks.sentences import split_sentences
 from wellread.tasks.task import SPLITS, Example, Task
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from wellread import rng
-from wellread.tasks.near import near_pairs
-from wellread.tasks.read import SPLIT_SEED, text_key
+from wellread.tasks.cut import SPLIT_SEED, text_key
+from wellread.tasks.near import near_groups
 from wellread.tasks.rows import Row
 
 
@@ -49,13 +49,3 @@ def divide(rows: list[Row], shares: dict[str, float]) -> tuple[dict[str, list[Ro
     for number, split in sorted(split_of.items()):
         splits[split].append(rows[number])
     return splits, {"left_out_under_two_labels": len(rows) - len(split_of)}
-
-
-def near_groups(texts: list[str]) -> list[int]:
-    """For each text the number of the first text that it is nearly equal to, directly or through others."""
-    groups = list(range(len(texts)))
-    while pairs := list(near_pairs(texts, groups)):
-        for first, second, _ in pairs:
-            one, other = sorted((groups[first], groups[second]))
-            groups = [one if group == other else group for group in groups]
-    return groups

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import json
 import math
 import re
 from collections import Counter
@@ -15,17 +18,31 @@ from wellread.tasks.task import LETTERS, Example, Kind
 TOKEN = re.compile(r"\w+|[^\w\s]")
 _TAG = re.compile(r"^(?:O|([BIESLU])(?:-(\S+))?)$")
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+_BARE = re.compile(r"""["']\s+["']""")
 UNTYPED = "Entity"
 KINDS: tuple[str, ...] = get_args(Kind)
+_KEYS: dict[str, Kind] = {
+    **{"tags": "tag", "spans": "tag"},
+    **{"label": "classify", "labels": "multilabel", "score": "regress"},
+}
 _NEEDED = {"classify": "label", "multilabel": "labels", "regress": "score", "tag": "tags or spans"}
 
 
-def kind_of(values: dict[str, Any]) -> Kind | None:
-    """The kind of task that a row's keys speak of, or None."""
-    for key, kind in (("tags", "tag"), ("spans", "tag"), ("score", "regress"), ("labels", "multilabel")):
-        if key in values:
-            return kind  # type: ignore[return-value]
-    return "classify" if "label" in values else None
+def kind_of(row: Row) -> Kind | None:
+    """The kind of task that a row's keys speak of, or None.
+
+    Raises:
+        DataError: they speak of more than one.
+    """
+    keys = [key for key in _KEYS if key in row.values]
+    kinds = {_KEYS[key] for key in keys}
+    if len(kinds) > 1:
+        raise DataError(
+            f"{' and '.join(f'`{key}`' for key in keys)} in one row",
+            where=row.where,
+            fix="keep what is to be learnt and rename the other; or say `kind` in a folder's task.toml",
+        )
+    return kinds.pop() if kinds else None
 
 
 def parse(row: Row, kind: Kind, number: int, split: str, counts: Counter[str]) -> Example:
@@ -42,8 +59,8 @@ def parse(row: Row, kind: Kind, number: int, split: str, counts: Counter[str]) -
         DataError: with file and line; never with text.
     """
     values = row.values
-    found = kind_of(values)
-    if found != kind:
+    if kind not in (_KEYS[key] for key in values if key in _KEYS):
+        found = kind_of(row)
         what = f"a row of kind {found}" if found else f"no {_NEEDED[kind]}"
         raise DataError(f"{what} in a task of kind {kind}", where=row.where, fix=f"give {_NEEDED[kind]}")
     identity = _identity(row, "id") or f"{split}-{number}"
@@ -110,15 +127,29 @@ def _label(row: Row, value: Any) -> str:
 
 def _labels(row: Row, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        value = [part for part in value.split("|") if part.strip()]
+        value = _listed(value)
     if not isinstance(value, list):
         raise DataError(
-            "`labels` is not a list", where=row.where, fix='give a list such as ["a", "b"], or []'
+            "`labels` is not a list",
+            where=row.where,
+            fix='give a list such as ["a", "b"], or []; in a table a|b',
         )
     names = [_label(row, name) for name in value]
     if len(set(names)) < len(names):
         raise DataError("a label stands twice in `labels`", where=row.where, fix="name each label once")
     return tuple(sorted(names))
+
+
+def _listed(cell: str) -> Any:
+    """The labels in a cell of a table: with | between them, or a list as JSON or Python writes it."""
+    if not cell.strip().startswith("["):
+        return [part for part in cell.split("|") if part.strip()]
+    if _BARE.search(cell):  # numpy's print, of which Python would make one long label
+        return None
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError):
+            return read(cell.strip())
+    return None
 
 
 def _options(row: Row, value: Any, label: str) -> tuple[str, ...]:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from wellread import files, rng
+from wellread import files
 from wellread.errors import DataError
 from wellread.evaluate.metrics import default_metric, metrics_of
+from wellread.tasks.cut import cut
 from wellread.tasks.examples import KINDS, kind_of, parse
 from wellread.tasks.rows import Row, read_rows, split_files
-from wellread.tasks.task import SPLITS, Example, Kind, Task
-
-SPLIT_SEED = 20240501
-CUT = 0.1
+from wellread.tasks.task import SPLITS, Example, Kind, Task, entity_types, names_of
 
 
 def read_task(folder: Path, name: str | None = None) -> Task:
     """Read a task folder: train, dev and test as JSONL, CSV, TSV or CoNLL, and ``task.toml`` if there is one.
 
-    A dev or test split that is missing is cut from train, 10% each, by a hash of the document id (or of the
-    text): the same examples every time.
+    A dev or test split that is missing is cut from train, 10% each, the same examples every time
+    (:mod:`wellread.tasks.cut`).
 
     Raises:
         DataError: with file and line of the first problem; ``wellread data check`` lists all of them.
@@ -45,12 +42,16 @@ def make_task(rows: dict[str, list[Row]], settings: dict[str, Any], name: str) -
     facts: dict[str, Any] = dict(settings.get("facts", {}))
     missing = [split for split in ("dev", "test") if split not in splits]
     if missing:
-        splits = _cut(splits, missing)
+        splits |= cut(splits["train"], missing, kind)
         facts["cut_from_train"] = missing
     splits = {split: splits[split] for split in SPLITS}
     for split in SPLITS:
         if not splits[split]:
-            raise DataError(f"the {split} split has no examples", where=name, fix="give it at least one")
+            what, fix = f"the {split} split has no examples", "give it at least one"
+            if missing:
+                what = f"{what}: all are of one document or nearly one text, so none can be cut from train"
+                fix = "give dev and test files, or each document its own `doc`"
+            raise DataError(what, where=name, fix=fix)
     _unique_ids(splits, rows)
     facts.update({key: number for key, number in sorted(counts.items()) if number})
     labels = _label_names(splits, kind, settings.get("labels") or found, "labels" in settings, rows)
@@ -168,7 +169,7 @@ def _rows(path: Path) -> list[Row]:
 
 
 def _kind(rows: list[Row], settings: dict[str, Any]) -> Kind:
-    kind = settings.get("kind") or kind_of(rows[0].values)
+    kind = settings.get("kind") or kind_of(rows[0])
     if kind is None:
         keys = ", ".join(sorted(map(str, rows[0].values)))[:200]
         raise DataError(
@@ -193,31 +194,6 @@ def _examples(rows: list[Row], kind: Kind, split: str, counts: Counter[str]) -> 
     return examples
 
 
-def _cut(splits: dict[str, list[Example]], missing: list[str]) -> dict[str, list[Example]]:
-    """Cut the missing splits from train by a hash, 10% each, but at least one example each."""
-    train = splits["train"]
-    keys = [text_key(example.doc or f"{example.text}\t{example.text_pair or ''}") for example in train]
-    draws = rng.uniform(SPLIT_SEED, "cut", keys)
-    result = dict(splits)
-    taken: set[int] = set()
-    for number, split in enumerate(missing):
-        low, high = number * CUT, (number + 1) * CUT
-        chosen = {index for index, draw in enumerate(draws) if low <= draw < high}
-        if not chosen:
-            free = [index for index in range(len(train)) if index not in taken]
-            nearest = min(free, key=lambda index: (draws[index], index), default=None)
-            chosen = set() if nearest is None else {i for i in free if keys[i] == keys[nearest]}
-        taken |= chosen
-        result[split] = [train[index] for index in sorted(chosen)]
-    result["train"] = [example for index, example in enumerate(train) if index not in taken]
-    return result
-
-
-def text_key(text: str) -> int:
-    """A 63-bit hash of a string, as a key for ``rng``."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
 def _unique_ids(splits: dict[str, list[Example]], rows: dict[str, list[Row]]) -> None:
     counted = Counter(example.id for examples in splits.values() for example in examples)
     if all(number == 1 for number in counted.values()):
@@ -240,7 +216,7 @@ def _label_names(
     if kind == "regress":
         return ("score",)
     if kind == "tag":
-        names = sorted({name.split("-", 1)[1] if stated else name for name in names if name != "O"})
+        names = sorted(entity_types(names) if stated else names)
     elif len(names) < 2 and kind == "classify":
         where = rows["train"][0].where
         raise DataError("only one label in train", where=where, fix="give at least two classes")
@@ -248,17 +224,6 @@ def _label_names(
         splits, kind, names, rows, "not among the labels of task.toml" if stated else "not seen in train"
     )
     return ("O", *(f"{mark}-{name}" for name in names for mark in "BI")) if kind == "tag" else tuple(names)
-
-
-def names_of(example: Example, kind: Kind) -> set[str]:
-    """The label names (for tag: the entity types) of an example; empty for regress."""
-    if kind == "classify":
-        return {example.label}  # type: ignore[arg-type]
-    if kind == "multilabel":
-        return set(example.label)  # type: ignore[arg-type]
-    if kind == "tag":
-        return {tag[2:] for tag in example.label if tag != "O"}  # type: ignore[union-attr]
-    return set()
 
 
 def _refuse_unknown(

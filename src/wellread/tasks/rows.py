@@ -30,7 +30,7 @@ FORMATS = {
     ".bio": "conll",
     ".iob": "conll",
 }
-SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "devel", "valid", "validation"), "test": ("test",)}
+SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "devel", "val", "valid", "validation"), "test": ("test",)}
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _TAG = re.compile(r"^(O|[BIESLU](-\S+)?)$")
 
@@ -198,6 +198,7 @@ def _table(
         if format == "csv"
         else csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
     )
+    csv.field_size_limit(max(csv.field_size_limit(), len(data)))  # the library's own refuses long documents
     header = columns
     line = 1
     while True:

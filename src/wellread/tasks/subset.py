@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wellread import rng
-from wellread.tasks.read import names_of
-from wellread.tasks.task import Example, Task
+from wellread.tasks.task import Example, Task, names_of
 
 
 def subset(task: Task, budget: int | str, seed: int) -> list[Example]:

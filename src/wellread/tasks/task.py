@@ -15,7 +15,7 @@ A task folder holds ``task.toml`` (name, kind, labels, metric, source, licence) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -77,3 +77,20 @@ class Task:
     source: str = ""
     licence: str = ""
     facts: dict = field(default_factory=dict)
+
+
+def entity_types(labels: Iterable[str]) -> set[str]:
+    """The types of entities in labels, which are all IOB2 tags or all types themselves."""
+    names = {label for label in labels if label != "O"}
+    return {name[2:] for name in names} if all(name.startswith(("B-", "I-")) for name in names) else names
+
+
+def names_of(example: Example, kind: Kind) -> set[str]:
+    """The label names (for tag: the entity types) of an example; empty for regress."""
+    if kind == "classify":
+        return {example.label}  # type: ignore[arg-type]
+    if kind == "multilabel":
+        return set(example.label)  # type: ignore[arg-type]
+    if kind == "tag":
+        return {tag[2:] for tag in example.label if tag != "O"}  # type: ignore[union-attr]
+    return set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def export_engine(
     folder, to = Path(folder), Path(to)
     names = check_formats([formats] if isinstance(formats, str) else formats)
     reference = _open(folder)
+    task = _fitting(task, reference, folder)
     chosen = [name for name in names if name != TRANSFORMERS]
     if not chosen:
         raise UserError("no engine's format", where="--format", fix=f"one of: {', '.join(FORMATS)}")
@@ -99,6 +101,23 @@ def task_of(run: Path | None, task: str | None, data: Path | None) -> Task | Non
     return None if run is None or task is None else read_task(stage_folder(run, f"tasks/{task}"), task)
 
 
+def _fitting(task: Task | None, reference: Predictor, folder: Path) -> Task | None:
+    """The task with its labels in the model's order.
+
+    Raises:
+        ArtefactError: its kind or labels are others than the model's.
+    """
+    if task is None or (task.kind == reference.kind == "regress"):
+        return task
+    if task.kind != reference.kind or set(task.labels) != set(reference.labels):
+        raise ArtefactError(
+            f"the model's labels are not those of {task.name}",
+            where=str(folder),
+            fix="give the data that the model was fine-tuned on",
+        )
+    return replace(task, labels=reference.labels)
+
+
 def _open(folder: Path) -> Predictor:
     """The model in torch.
 
@@ -106,6 +125,7 @@ def _open(folder: Path) -> Predictor:
         ArtefactError: it cannot become a graph, with what to do instead.
     """
     config = build.load_config(folder)
+    export.refuse_ours(folder)
     what = fix = ""
     if stored.is_light(folder):
         what = "a model in two parts cannot become one graph"
