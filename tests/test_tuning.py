@@ -92,6 +92,16 @@ def test_the_same_command_continues_and_other_data_start_anew(model, tmp_path, m
         tuning.run(tuning.prepare(model, data, **options), quiet=True)
 
 
+def test_train_files_of_two_folders_do_not_share_a_run(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        places.append(tuning.prepare(model, write(tmp_path / folder / "train.jsonl")).out.as_posix())
+    assert places == ["runs/one-tiny", "runs/two-tiny"]
+    assert tuning.prepare(model, tmp_path / "one").out.as_posix() == "runs/one-tiny"
+
+
 def test_errors_in_the_data_are_told_before_anything_runs(model, tmp_path, capsys):
     data = tmp_path / "notes.jsonl"
     data.write_text('{"text": "one", "label": "a"}\n{"text": "two"}\n{"label": "a"}\n')

@@ -69,7 +69,7 @@ def prepare(
     Args:
         model: checkpoint folder of any maker, or a run folder.
         data: labelled file, or folder.
-        task: name of the task; default the file's.
+        task: name of the task; default the file's, or the folder's (of a train file, too).
         seeds: runs of each number of labels.
         named: settings of fine-tuning, "stable" or "standard".
         changes: "KEY=VALUE" of [finetune], which win.
@@ -84,7 +84,8 @@ def prepare(
         raise DataError(
             "no such file or folder", where=str(data), fix="give a .jsonl, .csv, .tsv or .conll file"
         )
-    name = given.slug(task or (data.stem if data.is_file() else data.resolve().name)) or "task"
+    named_by = data.resolve().parent if data.is_file() and data.stem == "train" else data.resolve()
+    name = given.slug(task or (named_by.stem if named_by.is_file() else named_by.name)) or "task"
     fixed = {"seeds": tuple(range(seeds)), "starts": ("pretrained",)}
     settings = merge(FinetuneSettings(), {"recipe": named} | given.changes(changes) | fixed, "--set")
     _check(data)
