@@ -367,3 +367,12 @@ def test_number_labels_become_names(tmp_path: Path) -> None:
     task = read_task(folder_of(tmp_path / "t", train=made, dev=made[:2], test=made[:2]))
     assert task.labels == ("0", "1")
     assert Counter(one.label for one in task.splits["train"]) == {"0": 3, "1": 3}
+
+
+def test_the_negative_class_must_be_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "t", train=rows(60))
+    (folder / "task.toml").write_text('metric = "micro_f1_positive"\n')
+    with pytest.raises(DataError, match="does not say which"):
+        read_task(folder)
+    (folder / "task.toml").write_text('metric = "micro_f1_positive"\nlabels = ["b", "a"]\n')
+    assert read_task(folder).labels == ("b", "a")

@@ -59,6 +59,12 @@ def make_task(rows: dict[str, list[Row]], settings: dict[str, Any], name: str) -
     if metric not in metrics_of(kind, len(labels)):
         allowed = ", ".join(metrics_of(kind, len(labels)))
         raise DataError(f"{metric!r} is no metric of a {kind} task", where=name, fix=f"one of: {allowed}")
+    if metric == "micro_f1_positive" and "labels" not in settings:
+        raise DataError(
+            f"{metric!r} leaves out the first label, and task.toml does not say which that is",
+            where=name,
+            fix=f'write labels = ["{labels[0]}", ...], the negative class first',
+        )
     return Task(
         name, kind, labels, metric, splits, settings.get("source", ""), settings.get("licence", ""), facts
     )
