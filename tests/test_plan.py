@@ -1,12 +1,15 @@
 """The plan says what a recipe takes and what is wrong, and writes nothing."""
 
+import json
+
 import pytest
 from transformers import BertConfig
 
 from synthetic import write_tiny_run
-from wellread.errors import RecipeError
+from wellread.errors import DataError, RecipeError
 from wellread.plan import examine as planning
-from wellread.plan import words
+from wellread.plan import probe, words
+from wellread.settings import CorpusSettings
 
 
 @pytest.mark.parametrize(
@@ -109,3 +112,23 @@ def test_inputs_longer_than_a_models_positions_are_a_problem(tmp_path):
     ]
     assert ["raise model.max_length" in fix for fix in found.values()] == [True, False]
     assert ["wellread extend" in fix for fix in found.values()] == [False, True]
+
+
+def test_a_sample_of_what_cannot_be_cut(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = [" ".join(f"w{number}x{place}" for place in range(900)) for number in range(400)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", compression="none")
+    long = {"text": "word " * 300_000}
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps(long) for _ in range(3)))
+    (tmp_path / "scratch").mkdir()
+    for name in ("a.parquet", "b.jsonl"):
+        path = tmp_path / name
+        assert path.stat().st_size > probe.PIECE_BYTES
+        found = probe.sample(CorpusSettings(sources=(name,)), [path], tmp_path / "scratch")
+        assert found.read and len(found.documents) == found.read
+        assert 0.5 < found.total / {"a.parquet": 400, "b.jsonl": 3}[name] < 2
+    (tmp_path / "c.jsonl").write_text("\n".join(json.dumps({"body": "x" * 2000}) for _ in range(900)))
+    with pytest.raises(DataError, match="no 'text'"):
+        probe.sample(CorpusSettings(sources=("c",)), [tmp_path / "c.jsonl"], tmp_path / "scratch")

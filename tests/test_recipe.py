@@ -5,6 +5,7 @@ import pytest
 from wellread import recipe, reference
 from wellread.api import recipes_folder
 from wellread.errors import RecipeError
+from wellread.settings import CorpusSettings, FinetuneSettings, TaskSettings
 
 
 def minimal(**changes):
@@ -165,3 +166,37 @@ def test_a_window_is_held_against_the_length_only_where_it_is_written():
     assert recipe.parse(minimal(model={"max_length": 64})).model.local_attention == 128
     assert recipe.parse(minimal(model={"max_length": 64, "local_attention": 64}))
     assert recipe.parse(minimal(model={"layout": "bert", "max_length": 64, "local_attention": 128}))
+
+
+def test_languages_are_understood_or_refused():
+    assert CorpusSettings(sources=("a",), languages=("en", "German", "fra")).languages == (
+        "eng",
+        "ger",
+        "fre",
+    )
+    with pytest.raises(ValueError, match="'xx' is no language code"):
+        CorpusSettings(sources=("a",), languages=("xx",))
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"path": "p", "max_train": 100}, "`max_train` goes with `derive`"),
+        ({"path": "p", "fold": 3}, "`fold` goes with `known`"),
+        ({"derive": "review", "known": "gad"}, "`known` goes with `path`"),
+        ({"path": "p", "budgets": (100, 100)}, "stands twice"),
+    ],
+)
+def test_keys_of_a_task_that_would_do_nothing_are_refused(values, why):
+    with pytest.raises(ValueError, match=why):
+        TaskSettings(**values)
+
+
+def test_seeds_stand_once():
+    with pytest.raises(ValueError, match="stands twice"):
+        FinetuneSettings(seeds=(0, 0))
+
+
+def test_an_unknown_home_is_named(tmp_path):
+    with pytest.raises(RecipeError, match="no home folder"):
+        recipe.resolve("~nobody-of-that-name/x", tmp_path, "corpus.sources")

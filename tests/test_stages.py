@@ -6,7 +6,7 @@ import pytest
 
 from wellread import files
 from wellread import stages as engine
-from wellread.errors import UserError
+from wellread.errors import DataError, UserError
 from wellread.stages import Stage
 
 
@@ -150,3 +150,20 @@ def test_stale_names_what_would_be_built(tmp_path):
     counter.run(tmp_path)
     assert engine.stale(counter.stages(), tmp_path) == []
     assert engine.stale(counter.stages(a=20), tmp_path) == ["a", "b"]
+
+
+def test_what_no_longer_belongs_to_the_run_is_not_current(tmp_path):
+    counter = Counter()
+    counter.run(tmp_path / "r")
+    assert engine.current(tmp_path / "r") == {"a", "b"}
+    assert engine.current(tmp_path / "r", lambda name: name != "a") == set()
+    engine.execute(counter.stages(a=22)[:1], tmp_path / "r", quiet=True)
+    assert engine.current(tmp_path / "r") == {"a"}
+    counter.run(tmp_path / "r", a=22)
+    assert engine.current(tmp_path / "r") == {"a", "b"}
+
+
+def test_an_input_file_that_is_gone_is_named(tmp_path):
+    (tmp_path / "link.txt").symlink_to(tmp_path / "nowhere.txt")
+    with pytest.raises(DataError, match="No such file"):
+        Counter().run(tmp_path / "r", source=[tmp_path / "link.txt"])

@@ -249,7 +249,7 @@ def find_recipe(given: str | Path) -> Path:
     """A recipe by path, or by name among those that come along."""
     path = Path(given)
     named = recipes_folder() / f"{given}.toml"
-    return named if not path.exists() and named.exists() else path
+    return named if not path.is_file() and named.exists() else path
 
 
 def _read(path: Path, start: str | None, finetune: str | None) -> tuple[recipe.Recipe, bytes]:
@@ -320,11 +320,17 @@ def surroundings() -> dict[str, Any]:
 
 
 def publish(folder: Path) -> None:
-    """Put copies of the report, the card and the scores at the top of the run folder, and checksums."""
+    """Put copies of the report, the card and the scores at the top of the run folder, and checksums.
+
+    Those of a stage whose inputs have been made anew since are taken away: they are no longer the run's.
+    """
+    present = engine.current(folder)
     for name, stage in OUTPUTS.items():
         source = engine.stage_folder(folder, stage) / name
-        if source.exists():
+        if stage in present and source.exists():
             files.write_bytes(folder / name, source.read_bytes())
+        else:
+            (folder / name).unlink(missing_ok=True)
     top = [folder / name for name in (*OUTPUTS, "recipe.toml", "run.json")]
     lines = [f"{files.sha256_file(path)}  {path.name}\n" for path in top if path.exists()]
     files.write_bytes(folder / CHECKSUMS, "".join(lines).encode())

@@ -220,7 +220,12 @@ def resolve(path: str, base: Path, key: str) -> Path:
             where=key,
             fix=f"export {missing.group(1)}=/your/folder",
         )
-    return base / Path(expanded).expanduser()
+    try:
+        return base / Path(expanded).expanduser()
+    except RuntimeError:
+        raise RecipeError(
+            f"there is no home folder for {path!r}", where=key, fix="give the whole path"
+        ) from None
 
 
 def merge(settings: Any, change: dict[str, Any], where: str) -> Any:

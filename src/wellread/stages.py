@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from wellread import allocator, files
-from wellread.errors import ArtefactError, UserError
+from wellread.errors import ArtefactError, DataError, UserError
 from wellread.progress import say
 
 PACKAGE = Path(__file__).parent
@@ -114,6 +114,33 @@ def fingerprints(stages: list[Stage], run: Path) -> dict[str, str]:
     return {stage.name: _fingerprint(stage, run, hashes) for stage in stages}
 
 
+def current(run: Path, wanted: Callable[[str], bool] | None = None) -> set[str]:
+    """Names of the committed stages that still belong to what lies in the run folder.
+
+    Args:
+        run: the run folder.
+        wanted: whether the recipe names a stage of this name; default all.  One that it does not name is left
+            out, and so is each whose inputs are left out or have been made anew since.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted((run / STAGES).rglob(files.MANIFEST)):
+        manifest = files.read_manifest(path.parent) or {}
+        name = path.parent.relative_to(run / STAGES).as_posix()
+        if manifest.get("stage") == name and (wanted is None or wanted(name)):
+            inputs = manifest.get("inputs")
+            found[name] = inputs if isinstance(inputs, dict) else {}  # older runs do not tell
+    while left_out := [name for name, inputs in found.items() if not _holds(run, inputs, set(found))]:
+        for name in left_out:
+            del found[name]
+    return set(found)
+
+
+def _holds(run: Path, inputs: dict[str, str], known: set[str]) -> bool:
+    return all(
+        name in known and files.identity(stage_folder(run, name)) == read for name, read in inputs.items()
+    )
+
+
 def working_folder(run: Path, name: str, fingerprint: str) -> Path | None:
     """Where a stage's result of this fingerprint lies or is being made; None where nothing of it is there."""
     final = stage_folder(run, name)
@@ -146,11 +173,17 @@ def locked(run: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UserError(
                 "another process works in this run folder",
                 where=str(run),
                 fix="wait for it, or choose another folder with --out",
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"the run folder cannot be locked ({error.strerror})",
+                where=str(run),
+                fix="choose a folder on another file system with --out",
             ) from None
         yield
     finally:
@@ -169,7 +202,8 @@ def _build(stage: Stage, run: Path, fingerprint: str) -> None:
     with _no_space_is_an_error(final), Costs(partial / "costs.json"):
         stage.build(partial)
     with _no_space_is_an_error(final):
-        files.commit(final, fingerprint=fingerprint, stage=stage.name, inputs=list(stage.inputs))
+        read = {name: files.identity(stage_folder(run, name)) for name in stage.inputs}
+        files.commit(final, fingerprint=fingerprint, stage=stage.name, inputs=read)
     marker.unlink(missing_ok=True)
     allocator.trim()  # one stage's peak must not weigh on the next
 
@@ -304,7 +338,12 @@ class _FileHashes:
             self._known = json.loads(self._cache_path.read_bytes())
 
     def __call__(self, path: Path) -> str:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(
+                f"cannot be read ({error.strerror})", where=str(path), fix="restore it, or leave it out"
+            ) from None
         key = str(path.resolve())
         entry = self._known.get(key)
         if entry is None or entry[:2] != [status.st_size, status.st_mtime_ns]:

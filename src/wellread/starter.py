@@ -71,11 +71,27 @@ def write(name: str, text: list[str], tasks: list[Path]) -> Path:
     path = Path(f"{name}.toml")
     if path.exists():
         raise UserError("the file is there already", where=str(path), fix="choose another name")
-    blocks = [TASK.format(name=_task_name(folder), path=json.dumps(str(folder))) for folder in tasks]
-    recipe = TEMPLATE.format(name=name, sources=json.dumps(text or ["pubmed-sample"]), tasks="".join(blocks))
+    names = _task_names(tasks)
+    blocks = [TASK.format(name=task, path=_toml(str(at))) for task, at in zip(names, tasks, strict=True)]
+    recipe = TEMPLATE.format(name=name, sources=_toml(text or ["pubmed-sample"]), tasks="".join(blocks))
     files.write_bytes(path, recipe.encode())
     return path
 
 
-def _task_name(folder: Path) -> str:
-    return re.sub(r"[^a-z0-9_.-]+", "-", folder.resolve().name.lower()).strip("-._") or "task"
+def _task_names(tasks: list[Path]) -> list[str]:
+    """Names that may stand as keys, each once."""
+    names: list[str] = []
+    for path in tasks:
+        own = path.stem if path.is_file() else path.resolve().name
+        name = first = re.sub(r"[^a-z0-9_-]+", "-", own.lower()).strip("-_") or "task"
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{first}-{number}"
+        names.append(name)
+    return names
+
+
+def _toml(value: str | list[str]) -> str:
+    """JSON's strings and lists are TOML's, when no character is written as half of a pair."""
+    return json.dumps(value, ensure_ascii=False)

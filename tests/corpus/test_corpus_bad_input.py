@@ -214,6 +214,11 @@ READ = {
     "NaN": ("a.jsonl", b'{"text": "x", "year": NaN, "id": NaN}', ["x"]),
     "null values": ("a.jsonl", b'{"text": "x", "title": null, "mesh": null, "keywords": null}', ["x"]),
     "Parquet nulls": ("a.parquet", parquet({"text": ["x", None], "id": ["a", None]}), ["x"]),
+    "quotes in lines of tabs": (
+        "a.tsv",
+        b'text\n"one\nsay "two"\n"Three" is said\nfour"\n',
+        ['"one', 'say "two"', '"Three" is said', 'four"'],
+    ),
     "quoted tab": ("a.tsv", b'text\tid\n"a\tb"\t1\n', ["a b"]),
     "odd year": ("a.jsonl", b'{"text": "x", "year": "circa 1900"}', ["x"]),
 }

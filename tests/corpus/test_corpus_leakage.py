@@ -220,3 +220,23 @@ def test_damaged_inputs(tmp_path, damage):
     with pytest.raises(ArtefactError):
         choose(tmp_path, corpus, {"own": own})
     assert list((tmp_path / "selection").iterdir()) == []
+
+
+def test_a_tested_article_is_left_out_in_all_its_forms(tmp_path):
+    found = [
+        Document("pmc:PMC1", "", (Section("", "", words(60, 1)),), meta={"pmid": "11"}),
+        Document("pmid:11", "", (Section("", "", words(60, 2)),), meta={"pmcid": "PMC1"}),
+        Document("pmid:12", "", (Section("", "", words(60, 3)),), meta={"pmcid": "PMC2"}),
+    ]
+    assert [one.identity for one in found] == ["pmid:11", "pmid:11", "pmid:12"]
+    for tested in ("pmid:11", "pmc:PMC1"):
+        folder = tmp_path / tested.replace(":", "-")
+        folder.mkdir()
+        own = {"own": task(folder, derived=True, test=[{"doc": tested, "text": "x"}])}
+        assert choose(folder, corpus_of(folder, found), own)[1]["train"] == ["pmid:12"]
+
+
+def test_texts_that_are_too_short_to_be_found_are_counted(tmp_path):
+    examples = [{"text": "no adverse events occurred"}, {"text": TEXT}, {"text": words(7, 1)}]
+    result, _ = choose(tmp_path, corpus_of(tmp_path, [document(1)]), {"own": task(tmp_path, test=examples)})
+    assert result["unchecked"] == {"own": {"test": 2}}

@@ -175,3 +175,17 @@ def test_what_an_interrupted_stage_left_is_no_hindrance(base, tmp_path):
     report, _, out = run(base, tmp_path)
     assert report["kept"] == 4
     assert not (out / "scratch").exists()
+
+
+def test_what_describes_a_folder_is_told_by_its_whole_name(tmp_path):
+    for name in ("source.jsonl", "notice-2021.txt", "LICENSE.md", "README.txt.gz", "NOTICE.txt"):
+        (tmp_path / name).write_text("x")
+    found = source_files(CorpusSettings(sources=(".",)), tmp_path)
+    assert [path.name for path in found] == ["notice-2021.txt", "source.jsonl"]
+
+
+def test_brackets_in_the_folder_of_the_recipe_are_no_pattern(tmp_path):
+    base = tmp_path / "my [x]"
+    base.mkdir()
+    (base / "a.jsonl").write_text("{}")
+    assert source_files(CorpusSettings(sources=("*.jsonl",)), base) == [base / "a.jsonl"]

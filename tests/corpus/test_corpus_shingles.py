@@ -5,11 +5,12 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wellread.corpus.shingles import hashes, words
+from wellread.corpus.shingles import _UNSPACED, hashes, words
 
 
 @given(st.text(max_size=80))
 def test_words_equal_the_regular_expression(text):
+    text = _UNSPACED.sub(r" \1 ", text)
     plain = re.sub("_", " ", text.lower().encode("utf-8", "replace").decode())
     assert [word.decode() for word in words(text)] == re.findall(r"\w+", plain)
 
@@ -31,3 +32,10 @@ def test_punctuation_case_and_spaces_do_not_count():
 
 def test_hashes_are_the_same_everywhere():
     assert hashes("one two three four", 3).tolist() == [18144157274838443963, 11130972179174415634]
+
+
+def test_scripts_without_spaces_have_a_word_a_character():
+    text = "患者接受了手术治疗。"
+    assert len(words(text)) == len(text) - 1
+    assert len(words("ผู้ป่วยได้รับการรักษา")) > 8
+    assert len(set(hashes(text, 8)) & set(hashes(f"前言{text}后语", 8))) == len(hashes(text, 8))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import fake_run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wellread import files
 from wellread.report import inference, results, words
 from wellread.report.gather import gather
 from wellread.report.results import Score
@@ -131,10 +133,6 @@ def test_weaknesses_state_what_the_facts_say(run):
 
 
 def test_allowed_overlap_is_stated(run, tmp_path):
-    import shutil
-
-    from wellread import files
-
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     files.write_json(
@@ -194,3 +192,21 @@ def test_cost_stands_beside_each_score(tmp_path):
     part = inference.picture(replace(facts, units=missing), by_task, looks)
     assert "dense: " not in part.caption and "Not on every task, so not shown: dense." in part.caption
     assert inference.picture(replace(facts, units=[]), by_task, looks) is None
+
+
+def test_what_an_earlier_recipe_left_is_not_told(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    assert gather(copy).summary and gather(copy).metrics
+    left = copy / "stages" / "pretrain" / "removed"
+    left.mkdir()
+    files.write_json(left / "costs.json", {"seconds": 1000.0, "peak_memory_bytes": 1})
+    files.write_manifest(left, stage="pretrain/removed")
+    evaluated = copy / "stages" / "evaluate"
+    (evaluated / files.MANIFEST).unlink()
+    task = next(iter(gather(run).tasks))
+    files.write_manifest(evaluated, stage="evaluate", inputs={f"tasks/{task}": "made anew since"})
+    facts = gather(copy)
+    assert not facts.summary and not facts.metrics
+    assert {"pretrain/removed", "evaluate"}.isdisjoint(cost.stage for cost in facts.costs)
+    assert f"tasks/{task}" in {artefact.stage for artefact in facts.artefacts}

@@ -46,7 +46,7 @@ def data_get(
         from wellread.tokens.fertility import get_general_vocabulary
 
         print(get_general_vocabulary(source, quiet))
-        say("Next: reports compare your tokenizer with it.")
+        say("Next: the reports of new runs compare their tokenizers with it.")
         return
     from wellread import known_models as known
     from wellread.corpus import registry

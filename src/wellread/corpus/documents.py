@@ -68,6 +68,11 @@ class Document:
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def identity(self) -> str:
+        """The id by which one article is known in all its forms: its PMID where that is stated."""
+        return f"pmid:{self.meta['pmid']}" if self.meta.get("pmid") else self.id
+
+    @property
     def body(self) -> str:
         """The sections' texts, one a paragraph, headings left out."""
         return "\n".join(section.text for section in self.sections)

@@ -17,7 +17,7 @@ from wellread import rng
 from wellread.corpus import documents
 from wellread.corpus.documents import Document
 from wellread.corpus.open import lines
-from wellread.corpus.shingles import hashes
+from wellread.corpus.shingles import hashes, words
 from wellread.errors import ArtefactError, DataError
 from wellread.files import write_json
 
@@ -48,6 +48,7 @@ class _Tested:
         owners: int64 (runs), the text in which each stands.
         sizes: int64 (texts), different runs of each.
         example_of: int64 (texts), the example to which each belongs (a pair has two texts).
+        short: texts of fewer words than a run, by task and split: only an equal document would be found.
     """
 
     examples: list[_Example]
@@ -56,6 +57,7 @@ class _Tested:
     owners: np.ndarray
     sizes: np.ndarray
     example_of: np.ndarray
+    short: Counter[tuple[str, str]]
 
 
 @dataclass
@@ -122,6 +124,7 @@ def select(
             "excluded": _nested(tally.excluded),
             "overlapping_documents": tally.overlapping,
             "totals": _nested(tally.totals),
+            "unchecked": _nested(tested.short),
             "overlaps": tally.overlaps,
             "on_overlap": on_overlap,
             "allowed": allow_overlap,
@@ -184,6 +187,7 @@ def _read_tasks(tasks: dict[str, Path]) -> _Tested:
     by_document: dict[str, list[int]] = {}
     runs: list[np.ndarray] = []
     example_of: list[int] = []
+    short: Counter[tuple[str, str]] = Counter()
     for name, folder in tasks.items():
         derived = _is_derived(folder)
         for split in TESTED:
@@ -193,13 +197,16 @@ def _read_tasks(tasks: dict[str, Path]) -> _Tested:
                 for text in () if derived else _texts(example):
                     runs.append(np.unique(hashes(text, RUN_WORDS)))
                     example_of.append(len(examples))
+                    short[name, split] += len(words(text)) < RUN_WORDS
                 identifier = str(example.get("id") or f"{split}.jsonl:{number}")
                 examples.append(_Example(name, split, identifier, derived))
     sizes = np.array([len(own) for own in runs], np.int64)
     together = np.concatenate([np.empty(0, np.uint64), *runs])
     order = np.argsort(together, kind="stable")
     owners = np.repeat(np.arange(len(runs)), sizes)[order]
-    return _Tested(examples, by_document, together[order], owners, sizes, np.array(example_of, np.int64))
+    return _Tested(
+        examples, by_document, together[order], owners, sizes, np.array(example_of, np.int64), +short
+    )
 
 
 def _is_derived(folder: Path) -> bool:
@@ -226,8 +233,8 @@ def _lines_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _texts(example: dict[str, Any]) -> list[str]:
-    words = example.get("tokens")
-    texts = [example.get("text") or (" ".join(words) if words else ""), example.get("text_pair") or ""]
+    tokens = example.get("tokens")
+    texts = [example.get("text") or (" ".join(tokens) if tokens else ""), example.get("text_pair") or ""]
     return [text for text in texts if text]
 
 

@@ -30,7 +30,10 @@ DOCUMENTS = "documents.jsonl.zst"
 REPORT = "report.json"
 _REASONS = {SAME_ID: "ids", SAME_TEXT: "exact", NEAR: "near"}
 # Files that describe a folder rather than belong to its text.
-_ABOUT = re.compile(r"(README|LICEN[CS]E|NOTICE|COPYING|SOURCE|CHANGELOG)\b", re.IGNORECASE)
+_ABOUT = re.compile(
+    r"(README|LICEN[CS]E|NOTICE|COPYING|SOURCE|CHANGELOG)(\.(txt|text|md|rst)(\.(gz|xz|bz2|zst))?)?",
+    re.IGNORECASE,
+)
 
 
 def source_files(settings: CorpusSettings, base: Path) -> list[Path]:
@@ -196,7 +199,9 @@ def _resolve(source: str, base: Path) -> list[Path]:
     elif os.path.lexists(path):
         found = [path]
     elif glob.has_magic(str(path)):
-        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - takes absolute patterns
+        inside = str(path).removeprefix(str(base))  # the base's own name is no pattern
+        pattern = glob.escape(str(base)) + inside if str(path).startswith(str(base)) else str(path)
+        matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - takes absolute patterns
         found = [at for match in matches for at in (_below(match) if match.is_dir() else [match])]
     else:
         near = difflib.get_close_matches(source, [entry.name for entry in registry.KNOWN], n=1)
@@ -218,16 +223,24 @@ def _resolve(source: str, base: Path) -> list[Path]:
 
 def _below(folder: Path) -> list[Path]:
     found = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(parent, name)
             for name in sorted(names)
             if not name.startswith(".")
-            and not _ABOUT.match(name)
+            and not _ABOUT.fullmatch(name)
             and detect.plain_suffix(Path(name)) in detect.SUFFIXES
         ]
     return found
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(
+        f"cannot be read ({error.strerror})",
+        where=str(error.filename),
+        fix="check its rights, or leave it out",
+    )
 
 
 def _named(files: list[Path], base: Path) -> dict[Path, str]:

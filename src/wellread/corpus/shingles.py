@@ -9,6 +9,10 @@ import numpy as np
 
 # White space and punctuation: outside ASCII by Unicode's word characters, within it by a table of bytes.
 _SEPARATOR = re.compile(r"[^\w\x00-\x7f]")
+# Scripts that are written without spaces: each character counts as a word.
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
+)
 _ASCII = bytes(byte if byte > 0x7F or chr(byte).isalnum() else 0x20 for byte in range(256))
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
@@ -16,6 +20,8 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 def words(text: str) -> list[bytes]:
     """The words of a text in lower case and UTF-8; punctuation and white space are left out."""
+    if not text.isascii():
+        text = _UNSPACED.sub(r" \1 ", text)
     return _SEPARATOR.sub(" ", text.lower()).encode("utf-8", "replace").translate(_ASCII).split()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,16 +85,17 @@ def text_stage(context: Context, name: str) -> Stage:
     settings = recipe.texts[name]
 
     def build(folder: Path) -> None:
-        prepare(settings, context.base, folder, quiet=context.quiet)
-        select(
-            folder / "documents.jsonl.zst",
-            {task: context.folder(f"tasks/{task}") for task in recipe.tasks},
-            folder,
-            validation=settings.validation,
-            on_overlap=settings.on_overlap,
-            allow_overlap=context.allow_overlap,
-            seed=recipe.seed,
-        )
+        with _in_text(name):
+            prepare(settings, context.base, folder, quiet=context.quiet)
+            select(
+                folder / "documents.jsonl.zst",
+                {task: context.folder(f"tasks/{task}") for task in recipe.tasks},
+                folder,
+                validation=settings.validation,
+                on_overlap=settings.on_overlap,
+                allow_overlap=context.allow_overlap,
+                seed=recipe.seed,
+            )
 
     return Stage(
         name=f"texts/{name}",
@@ -117,11 +119,20 @@ def text_files(recipe: Recipe, base: Path, name: str) -> tuple[Path, ...]:
     """
     from wellread.corpus.prepare import source_files
 
-    try:
+    with _in_text(name):
         return tuple(source_files(recipe.texts[name], base))
+
+
+@contextlib.contextmanager
+def _in_text(name: str) -> Iterator[None]:
+    """Errors name the keys of [texts.NAME] where they name those of [corpus]."""
+    try:
+        yield
     except UserError as error:
-        where = str(error.where).replace("corpus.", f"texts.{name}.", 1)
-        raise type(error)(error.what, where=where, fix=error.fix) from None
+        where, fix = (
+            str(told or "").replace("corpus.", f"texts.{name}.") for told in (error.where, error.fix)
+        )
+        raise type(error)(error.what, where=where, fix=fix) from None
 
 
 def selected_texts(

@@ -58,10 +58,6 @@ def sample(settings: CorpusSettings, paths: list[Path], scratch: Path) -> Sample
     Raises:
         DataError: a file cannot be read.
     """
-    from wellread.corpus.clean import clean
-    from wellread.corpus.prepare import reason_to_drop
-    from wellread.corpus.readers import detect
-
     found = Sample()
     seen_bytes = 0
     for path in paths[:: math.ceil(len(paths) / SAMPLED_FILES)]:
@@ -71,17 +67,33 @@ def sample(settings: CorpusSettings, paths: list[Path], scratch: Path) -> Sample
         whole = piece.stat().st_size == path.stat().st_size
         began = time.perf_counter()
         # A piece ends in the middle of a document; that it is cut off is no fault of the file.
+        before = found.read
         with contextlib.nullcontext() if whole else contextlib.suppress(DataError):
-            for raw in detect.read(piece, path.name, settings.text_field, settings.id_field):
-                found.read += 1
-                document = clean(raw, settings.keep_layout)
-                if not reason_to_drop(document, settings):
-                    found.documents.append(document)
+            _look(found, settings, piece, path.name)
+        if not whole and found.read == before:  # Parquet has its index at its end; a document may be longer
+            _look(found, settings, path, path.name, PIECE_BYTES)
         found.seconds += time.perf_counter() - began
         seen_bytes += piece.stat().st_size
         piece.unlink()
     found.total = found.read * sum(path.stat().st_size for path in paths) / max(seen_bytes, 1)
     return found
+
+
+def _look(found: Sample, settings: CorpusSettings, path: Path, name: str, most: float = math.inf) -> None:
+    """Read the documents of a file, until they have about ``most`` characters."""
+    from wellread.corpus.clean import clean
+    from wellread.corpus.prepare import reason_to_drop
+    from wellread.corpus.readers import detect
+
+    characters = 0
+    for raw in detect.read(path, name, settings.text_field, settings.id_field):
+        found.read += 1
+        document = clean(raw, settings.keep_layout)
+        if not reason_to_drop(document, settings):
+            found.documents.append(document)
+        characters += len(document.text)
+        if characters >= most:
+            return
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,11 @@ def _held_back(facts: RunFacts) -> list[str]:
         sentences.append(
             f"{numbers.plural(overlapping, 'document')} overlapping with test examples kept on request."
         )
+    short = sum(count for splits in known.get("unchecked", {}).values() for count in splits.values())
+    if short:
+        sentences.append(
+            f"{numbers.plural(short, 'text')} of dev and test have under eight words: too few to look for."
+        )
     return sentences
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from wellread.errors import ArtefactError
 from wellread.pipeline.order import KINDS
 from wellread.recipe import Recipe
 from wellread.settings import ModelSettings, PretrainSettings
+from wellread.stages import current
 
 Record = dict[str, Any]
 
@@ -130,7 +131,12 @@ def gather(run: Path) -> RunFacts:
     data = (run / "recipe.toml").read_bytes()
     settings = recipe.load(run / "recipe.toml")
     stages = run / "stages"
-    summary = _json(stages / "evaluate" / "summary.json") or {}
+    names = stage_names(run, settings)
+
+    def read(stage: str, name: str) -> Any:
+        return _json(stages / stage / name) if stage in names else None
+
+    summary = read("evaluate", "summary.json") or {}
     return RunFacts(
         folder=run,
         recipe=settings,
@@ -138,33 +144,39 @@ def gather(run: Path) -> RunFacts:
         recipe_sha256=files.sha256_bytes(data),
         run=_json(run / "run.json") or {},
         inputs=_input_hashes(run),
-        corpus=_json(stages / "corpus" / "report.json"),
-        leakage=_json(stages / "selection" / "leakage.json"),
-        fertility=_json(stages / "tokenizer" / "fertility.json"),
-        tokens=_stores(stages / "tokens"),
-        variants=_variants(settings, stages / "pretrain"),
-        tasks=_tasks(settings, stages / "tasks"),
+        corpus=read("corpus", "report.json"),
+        leakage=read("selection", "leakage.json"),
+        fertility=read("tokenizer", "fertility.json"),
+        tokens=_stores(stages / "tokens") if "tokens" in names else {},
+        variants=_variants(settings, stages / "pretrain", names),
+        tasks=_tasks(settings, stages / "tasks", names),
         summary=summary.get("tasks", {}),
-        metrics=_json(stages / "evaluate" / "metrics.json") or [],
-        units=_units(stages),
-        costs=_costs(stages),
-        artefacts=_artefacts(stages),
-        documents=_selected(stages / "selection"),
+        metrics=read("evaluate", "metrics.json") or [],
+        units=_units(stages, names),
+        costs=_costs(stages, names),
+        artefacts=_artefacts(stages, names),
+        documents=_selected(stages / "selection") if "selection" in names else {},
     )
 
 
-def stage_names(stages: Path) -> list[str]:
-    """Committed stages, in the order of the path of the data; the report itself left out."""
-    found = []
-    for kind in KINDS[:-1]:
-        folders = [stages / kind, *sorted((stages / kind).glob("*")), *sorted((stages / kind).glob("*/*"))]
-        found += [
-            folder.relative_to(stages).as_posix()
-            for folder in folders
-            if (folder / files.MANIFEST).is_file() and not {"units", "model"} & set(folder.parts)
-        ]
-        found = [name for name in found if not name.endswith((".partial", ".old"))]
-    return list(dict.fromkeys(found))
+def stage_names(run: Path, settings: Recipe) -> list[str]:
+    """Committed stages of this recipe, in the order of the path of the data; the report itself left out.
+
+    What an earlier recipe left there, or was made of inputs that are other ones now, is not among them.
+    """
+    found = current(run, lambda name: _is_named(name, settings))
+    return sorted(found, key=lambda name: (KINDS.index(name.split("/")[0]), name))
+
+
+def _is_named(name: str, settings: Recipe) -> bool:
+    """Whether the recipe has the task, variant or text of a stage."""
+    kind, _, rest = name.partition("/")
+    named: dict[str, Collection[str]] = {
+        "pretrain": settings.variant_names(),
+        "texts": settings.texts,
+        **dict.fromkeys(("tasks", "finetune", "rivals"), settings.tasks),
+    }
+    return kind in KINDS[:-1] and (kind not in named or rest.split("/")[0] in named[kind])
 
 
 def _json(path: Path) -> Any:
@@ -183,9 +195,13 @@ def _lines(path: Path) -> list[Record]:
 
 
 def _input_hashes(run: Path) -> dict[str, str]:
-    """SHA-256 of the input files by name; run.py keeps them as {path: [bytes, time, hash]}."""
+    """SHA-256 of the input files by name; stages.py keeps them as {path: [bytes, time, hash]}."""
     known = _json(run / "inputs.json") or {}
-    return {Path(path).name: str(entry[-1]) for path, entry in sorted(known.items())}
+    shared = Counter(Path(path).name for path in known)
+    return {
+        Path(path).name if shared[Path(path).name] == 1 else path: str(entry[-1])
+        for path, entry in sorted(known.items())
+    }
 
 
 def _stores(folder: Path) -> dict[str, Record]:
@@ -204,10 +220,10 @@ def title(settings: Recipe, variant: str) -> str:
     return variant if settings.variants else "pre-trained"
 
 
-def _variants(settings: Recipe, folder: Path) -> list[Variant]:
+def _variants(settings: Recipe, folder: Path, names: list[str]) -> list[Variant]:
     found = []
     for name in settings.variant_names():
-        facts = _json(folder / name / "pretrain.json")
+        facts = _json(folder / name / "pretrain.json") if f"pretrain/{name}" in names else None
         if facts is None:
             continue
         found.append(
@@ -227,10 +243,10 @@ def _variants(settings: Recipe, folder: Path) -> list[Variant]:
     return found
 
 
-def _tasks(settings: Recipe, folder: Path) -> dict[str, TaskFacts]:
+def _tasks(settings: Recipe, folder: Path, names: list[str]) -> dict[str, TaskFacts]:
     found = {}
     for name in settings.tasks:
-        if not (folder / name / "task.toml").is_file():
+        if f"tasks/{name}" not in names or not (folder / name / "task.toml").is_file():
             continue
         about = tomllib.loads((folder / name / "task.toml").read_text("utf-8"))
         if settings.tasks[name].derive:
@@ -266,21 +282,22 @@ def _labels(example: Record) -> Iterator[str]:
     yield from (span["label"] for span in example.get("spans", ()))
 
 
-def _units(stages: Path) -> list[Record]:
+def _units(stages: Path, names: list[str]) -> list[Record]:
     """result.json of every fine-tuning unit and rival, without its history, with its costs.json."""
     paths = [*stages.glob("finetune/*/*/units/*/result.json"), *stages.glob("rivals/*/units/*/result.json")]
     found = []
     for path in sorted(paths):
-        if not path.parent.name.endswith(".partial"):
+        stage = path.parents[2].relative_to(stages).as_posix()
+        if stage in names and not path.parent.name.endswith(".partial"):
             result = files.read_json(path)
             result.pop("history", None)
             found.append(result | {"costs": _json(path.parent / "costs.json") or {}})
     return found
 
 
-def _costs(stages: Path) -> list[Cost]:
+def _costs(stages: Path, names: list[str]) -> list[Cost]:
     found = []
-    for name in stage_names(stages):
+    for name in names:
         facts = _json(stages / name / "costs.json")
         if facts:
             peak = int(facts.get("peak_memory_bytes", 0))
@@ -288,9 +305,9 @@ def _costs(stages: Path) -> list[Cost]:
     return found
 
 
-def _artefacts(stages: Path) -> list[Artefact]:
+def _artefacts(stages: Path, names: list[str]) -> list[Artefact]:
     found = []
-    for name in stage_names(stages):
+    for name in names:
         manifest = files.read_json(stages / name / files.MANIFEST)
         size = sum(entry["bytes"] for entry in manifest["files"].values())
         found.append(

@@ -13,6 +13,13 @@ Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
 
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values themselves, unless one stands twice."""
+    if len(set(values)) < len(values):
+        raise ValueError("a value stands twice")
+    return values
+
+
 class Settings(BaseModel):
     """A frozen group of settings that refuses keys it does not know."""
 

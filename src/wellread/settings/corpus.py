@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from wellread.corpus.languages import language_code
 from wellread.settings.base import Fraction, Positive, Settings
 
 
@@ -20,6 +21,16 @@ class CorpusSettings(Settings):
     languages: tuple[str, ...] = Field(
         ("eng",), description="Keep documents stated to be in these languages (ISO 639-2); empty keeps all."
     )
+
+    @field_validator("languages")
+    @classmethod
+    def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        codes = tuple(map(language_code, languages))
+        for given, code in zip(languages, codes, strict=True):
+            if len(code) != 3:
+                raise ValueError(f'{given!r} is no language code; write for instance "eng"')
+        return codes
+
     min_words: int = Field(20, ge=0, description="Drop documents with fewer words.")
     max_documents: Positive | None = Field(None, description="Stop reading after so many kept documents.")
     near_duplicates: Fraction = Field(

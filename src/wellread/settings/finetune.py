@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from wellread.settings.answer import AnswerSettings
-from wellread.settings.base import Fraction, Positive, Rate, Settings
+from wellread.settings.base import Fraction, Positive, Rate, Settings, distinct
 from wellread.settings.light import LightSettings
 
 
@@ -17,6 +17,7 @@ class FinetuneSettings(Settings):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0, 1, 2), min_length=1, description="Runs per setting."
     )
+    _distinct = field_validator("seeds")(distinct)
     starts: tuple[Literal["pretrained", "random"], ...] = Field(
         ("pretrained", "random"),
         min_length=1,

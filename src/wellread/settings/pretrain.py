@@ -31,6 +31,7 @@ class PretrainSettings(Settings):
         "besides",
         "categories",
         "continual",
+        "seed",
     )
 
     objective: Literal["mlm", "clm"] | None = Field(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from wellread.settings.base import Positive, Settings
+from wellread.settings.base import Positive, Settings, distinct
 
 Budget = Annotated[int, Field(ge=0)] | Literal["all"]
 
@@ -39,8 +39,18 @@ class TaskSettings(Settings):
         default_factory=dict, description="Settings of [finetune] that differ here."
     )
 
+    _distinct = field_validator("budgets")(distinct)
+
     @model_validator(mode="after")
     def _source(self) -> TaskSettings:
         if (self.derive is None) == (self.path is None):
             raise ValueError("give either `derive` or `path` (with `known` for a benchmark's original files)")
+        for key, goes in {
+            "max_train": "derive",
+            "max_eval": "derive",
+            "known": "path",
+            "fold": "known",
+        }.items():
+            if key in self.model_fields_set and getattr(self, goes) is None:
+                raise ValueError(f"`{key}` goes with `{goes}`")
         return self

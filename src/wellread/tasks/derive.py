@@ -130,7 +130,7 @@ def _collect(
     present: set = set()
     for document in documents:
         read += 1
-        split = document_split(document.id, seed)
+        split = document_split(document.identity, seed)
         found = list(examples(document))
         draws = rng.uniform(seed, "derived sample", [text_key(example.id) for example in found]).tolist()
         for draw, example in zip(draws, found, strict=True):
@@ -148,7 +148,7 @@ def _collect(
 
 
 def document_split(identity: str, seed: int) -> str:
-    """train, dev or test: 80/10/10 by a hash of the document id, alike for all derived tasks."""
+    """train, dev or test: 80/10/10 by a hash of the document's identity, alike for all derived tasks."""
     draw = float(rng.uniform(seed, "document split", text_key(identity)))
     return "train" if draw < 0.8 else "dev" if draw < 0.9 else "test"
 
@@ -185,7 +185,7 @@ def _roles(document: Document) -> Iterator[Example]:
     times = Counter(text for text, _ in found)
     for number, (text, label) in enumerate(found, start=1):
         if times[text] == 1 and len(text.split()) >= MIN_WORDS and not _is_registration(text):
-            yield Example(f"{document.id}#{number}", text, label, doc=document.id)
+            yield Example(f"{document.id}#{number}", text, label, doc=document.identity)
 
 
 def _is_registration(sentence: str) -> bool:
@@ -200,7 +200,7 @@ def strip_heading(sentence: str) -> str:
 
 def _whole(document: Document, label: str) -> Iterator[Example]:
     if document.title and document.body.strip():
-        yield Example(document.id, document.text, label, doc=document.id)
+        yield Example(document.id, document.text, label, doc=document.identity)
 
 
 def _human_animal(document: Document) -> Iterator[Example]:

@@ -104,7 +104,7 @@ def report(tokenizer_folder: Path, texts: Iterable[str], folder: Path) -> dict[s
         if general
         else (
             "The comparison with a general vocabulary was left out, because none is on this machine; "
-            "`wellread data get general-vocabulary` fetches it."
+            "`wellread data get general-vocabulary` fetches it for new runs."
         )
     )
     found = {

@@ -39,7 +39,8 @@ RECORD = """<?xml version="1.0" encoding="utf-8"?>
   </MeshHeadingList>
   <KeywordList Owner="NOTNLM"><Keyword MajorTopicYN="N">sodium</Keyword><Keyword>ions</Keyword></KeywordList>
 </MedlineCitation>
-<PubmedData><ArticleIdList><ArticleId IdType="pubmed">999</ArticleId></ArticleIdList></PubmedData>
+<PubmedData><ArticleIdList><ArticleId IdType="pubmed">999</ArticleId>
+  <ArticleId IdType="pmc">PMC7</ArticleId></ArticleIdList></PubmedData>
 </PubmedArticle>
 <PubmedArticle><MedlineCitation><PMID Version="1">102</PMID>
   <Article><ArticleTitle>[On nothing].</ArticleTitle><Language>fre</Language></Article>
@@ -69,7 +70,7 @@ def test_every_field(tmp_path):
     assert first.publication_types == ("Journal Article", "Review")
     assert first.keywords == ("sodium", "ions")
     assert (first.language, first.year, first.licence) == ("eng", 1998, "Copyright 1999 Nobody.")
-    assert first.meta == {"journal": "Journal of Examples"}
+    assert first.meta == {"journal": "Journal of Examples", "pmcid": "PMC7"}
     assert first.source == "pubmed21n0001.xml.gz"
     assert (second.id, second.title, second.sections) == ("pmid:102", "[On nothing].", ())
     assert (second.language, second.year, second.mesh) == ("fre", None, ())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wellread.corpus.documents import Document, Section
-from wellread.corpus.readers.record import language_code
+from wellread.corpus.languages import language_code
 from wellread.corpus.readers.roles import section
 from wellread.corpus.readers.xml import records, text_of
 

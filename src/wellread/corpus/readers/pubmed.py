@@ -32,10 +32,11 @@ def read(path: Path, name: str = "") -> Iterator[Document]:
                 where=f"{path}:{article.sourceline}",
                 fix="fetch the file again from NLM, or drop the record",
             )
-        yield _document(citation, pmid, source)
+        pmc = text_of(article.find("PubmedData/ArticleIdList/ArticleId[@IdType='pmc']"))
+        yield _document(citation, pmid, pmc, source)
 
 
-def _document(citation: Any, pmid: str, source: str) -> Document:
+def _document(citation: Any, pmid: str, pmc: str, source: str) -> Document:
     article = citation.find("Article")
     if article is None:
         return Document(f"pmid:{pmid}", "", (), source)
@@ -53,7 +54,7 @@ def _document(citation: Any, pmid: str, source: str) -> Document:
             text_of(kind) for kind in article.iterfind("PublicationTypeList/PublicationType")
         ),
         keywords=tuple(text_of(keyword) for keyword in citation.iterfind("KeywordList/Keyword")),
-        meta={"journal": text_of(article.find("Journal/Title"))},
+        meta={"journal": text_of(article.find("Journal/Title")), **({"pmcid": pmc} if pmc else {})},
     )
 
 

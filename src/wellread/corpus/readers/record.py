@@ -7,19 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from wellread.corpus.documents import Document, MeshHeading, Section
+from wellread.corpus.languages import language_code
 from wellread.corpus.readers.roles import section
 from wellread.errors import DataError
 
-# ISO 639-1 codes as ISO 639-2/B, which PubMed uses, for the languages of most biomedical papers.
-_LONG_CODE = {
-    **{"en": "eng", "de": "ger", "fr": "fre", "es": "spa", "it": "ita", "pt": "por", "ru": "rus"},
-    **{"zh": "chi", "ja": "jpn", "ko": "kor", "pl": "pol", "tr": "tur", "nl": "dut", "da": "dan"},
-    **{"sv": "swe", "nb": "nor", "no": "nor", "fi": "fin", "cs": "cze", "hu": "hun", "ro": "rum"},
-    **{"el": "gre", "he": "heb", "ar": "ara", "uk": "ukr", "hr": "hrv", "sk": "slo", "bg": "bul"},
-    # The other three-letter codes of the same languages (ISO 639-2/T).
-    **{"deu": "ger", "fra": "fre", "zho": "chi", "nld": "dut", "ces": "cze", "ron": "rum", "ell": "gre"},
-    **{"slk": "slo"},
-}
 # Every key that is looked at, beside those of the text and the id.
 KEYS = frozenset(
     {"title", "abstract", "sections", "language", "licence", "license", "year", "journal", "mesh", "keywords"}
@@ -40,12 +31,6 @@ class Place:
     def error(self, what: str, fix: str) -> DataError:
         """An error about this record."""
         return DataError(what, where=f"{self.path}:{self.line}", fix=fix)
-
-
-def language_code(code: str) -> str:
-    """A language code as ISO 639-2/B: "en", "en-US" and "ENG" give "eng", "deu" gives "ger"."""
-    short = code.strip().lower().replace("_", "-").split("-")[0]
-    return _LONG_CODE.get(short, short)
 
 
 def document(record: dict[str, Any], place: Place, text_field: str, id_field: str) -> Document:
@@ -89,7 +74,7 @@ def _title_and_sections(
             f"no text: there is no {text_field!r} (nor 'sections', nor 'abstract'); the keys are {known}",
             "name the key of the text in the recipe: corpus.text_field",
         )
-    key = next((key for key in present if record[key] is not None), present[0])
+    key = next((key for key in present if record[key] not in (None, "")), present[0])
     if key == "sections" and isinstance(record[key], list):
         return title, _sections(record[key], place)
     text = _string(record, key, place)

@@ -53,6 +53,21 @@ def _delimited(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if len(set(columns)) < len(columns):
         raise DataError("two columns have the same name", where=f"{path}:1", fix="rename one of them")
     csv.field_size_limit(MAX_LINE_BYTES)
+    rows = _tabbed(numbered, len(columns)) if mark == "\t" else _rows(path, numbered, mark)
+    for began, row in rows:
+        if not row:
+            continue
+        if len(row) != len(columns):
+            raise DataError(
+                f"the row has {len(row)} values, the header {len(columns)}",
+                where=f"{path}:{began}",
+                fix="quote values that hold the delimiter or line ends",
+            )
+        yield began, dict(zip(columns, row, strict=True))
+
+
+def _rows(path: Path, numbered: Iterator[tuple[int, str]], mark: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line on which each begins; a quoted value may go over several lines."""
     rows = csv.reader((line + "\n" for _, line in numbered), delimiter=mark, strict=True)
     while True:
         began = rows.line_num + 2
@@ -66,15 +81,27 @@ def _delimited(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             ) from None
         if row is None:
             return
-        if not row:
-            continue
-        if len(row) != len(columns):
-            raise DataError(
-                f"the row has {len(row)} values, the header {len(columns)}",
-                where=f"{path}:{began}",
-                fix="quote values that hold the delimiter or line ends",
-            )
-        yield began, dict(zip(columns, row, strict=True))
+        yield began, row
+
+
+def _tabbed(numbered: Iterator[tuple[int, str]], columns: int) -> Iterator[tuple[int, list[str]]]:
+    """Rows quoted as in CSV where that gives the columns; else a row a line, quotes part of the text."""
+    for number, line in numbered:
+        taken, plain = [line], line.split("\t")
+        row = _unquoted(taken) if '"' in line else plain
+        while row is None and len(plain) != columns and (following := next(numbered, None)):
+            taken.append(following[1])
+            row = _unquoted(taken)
+        yield number, row if row is not None and len(row) == columns else plain if line else []
+
+
+def _unquoted(lines: list[str]) -> list[str] | None:
+    """The cells of a row; None where a quoted one is not closed, [] where it is no row."""
+    try:
+        rows = list(csv.reader((line + "\n" for line in lines), delimiter="\t", strict=True))
+    except csv.Error as error:
+        return None if "unexpected end" in str(error) else []
+    return rows[0] if len(rows) == 1 else []
 
 
 def _delimiter(path: Path, header: str) -> str:
