@@ -1,6 +1,7 @@
 """Recipes that the command line changes: they begin elsewhere, and the copy says so."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,15 @@ def test_changes_of_a_table_add_up_and_words_need_no_quotes():
 def test_a_change_that_is_none_is_refused(pair):
     with pytest.raises(RecipeError, match=r"KEY=VALUE|a key"):
         given.changes((pair,))
+
+
+def test_models_of_runs_have_the_names_of_their_runs():
+    found = {
+        "/x/bert": "bert",
+        "/x/bert/model": "bert",
+        "/runs/a/stages/pretrain/main/model": "a",
+        "/runs/b/stages/pretrain/main/model": "b",
+        "/runs/b/stages/pretrain/dense/model": "b-dense",
+    }
+    assert {path: given.model_name(Path(path)) for path in found} == found
+    assert given.model_name(Path("/runs/a/stages/pretrain/main/model"), "mine") == "mine"

@@ -36,8 +36,14 @@ def checkpoint(path: Path) -> Path:
 
 
 def model_name(folder: Path, given: str | None = None) -> str:
-    """A name for tables and folders: the one given, or the checkpoint's ("model" says nothing)."""
+    """A name for tables and folders: the one given, or the checkpoint's ("model" says nothing).
+
+    A model of a run has the run's name, and the variant's where that is not "main".
+    """
     name = given or (folder.name if folder.name != "model" else folder.parent.name)
+    if given is None and folder.parts[-4:-2] == (stages.STAGES, "pretrain"):
+        run, variant = folder.parts[-5] if len(folder.parts) > 4 else "", folder.parts[-2]
+        name = run if variant == "main" else f"{run}-{variant}"
     return slug(name) or "model"
 
 

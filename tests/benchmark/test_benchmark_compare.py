@@ -80,3 +80,17 @@ def test_the_command_prints_and_draws(write, tmp_path):
     assert told.stdout.startswith("| task | ours | theirs |")
     drawn = picture.read_text()
     assert "ours" in drawn and "theirs" in drawn
+
+
+def test_what_is_partial_or_failed_is_said(write, tmp_path):
+    ours = write("a.json", "ours", state("biosses", [0.8, 0.9]), state("gad", [0.7]))
+    told = files.read_json(ours)
+    told["tasks"]["gad"]["partial"] = "12 of 534"
+    told["tasks"]["biosses"]["failed"] = 1
+    files.write_json(ours, told)
+    theirs = write("b.json", "theirs", state("biosses", [0.9]), state("gad", [0.8]))
+    table = rows(compare.to_markdown(*compare.read([ours, theirs])))
+    assert table["biosses"][0] == "85.0 ± 7.1 (2, 1 failed)"
+    assert table["gad (partial)"][:2] == ["70.0 (1)", "**80.0** (1)"]
+    assert table["mean of 2 tasks"] == ["77.5", "85.0", "", "", ""]
+    assert table["mean of the 1 whole ones"][:3] == ["85.0", "90.0", table["biosses"][2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from statistics import mean, stdev
@@ -14,6 +15,7 @@ from wellread import files
 from wellread.errors import UserError
 from wellread.report import card, compare, numbers
 from wellread.report.gather import gather
+from wellread.settings import CheckpointSettings
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +169,29 @@ def test_compared_runs_are_told_with_what_they_took(run, better):
         assert bill["money"] == pytest.approx(variant.timing[-1]["seconds"] / 1000)
     assert "per parameter" in compare.to_text(table)
     assert all(bill["money"] is None for bill in compare.compare([run, better])["costs"][table["runs"][0]])
+
+
+def test_card_of_another_variant_and_of_a_checkpoint(run):
+    facts = gather(run)
+    other = facts.variants[1]
+    text = card.card(facts, "human-animal", other.name)
+    assert f"stages/finetune/human-animal/{other.name}/model" in text
+    assert f"Read: {numbers.whole(other.facts['tokens'])} tokens" in text
+    assert front(text)["tags"] == ["wellread", *(["sparse-pretraining"] if other.sparse else [])]
+    assert "## Fine-tuning" in text
+    known = CheckpointSettings(name="bert", start="bert")
+    facts = dataclasses.replace(facts, recipe=facts.recipe.model_copy(update={"checkpoints": (known,)}))
+    checkpoint = card.card(facts, "human-animal", "bert")
+    assert "The checkpoint bert, fine-tuned." in checkpoint
+    assert "## Data" not in checkpoint and "## Training" not in checkpoint
+    assert front(checkpoint)["model-index"][0]["results"] == []
+
+
+def test_card_of_a_head_that_transformers_lacks(run):
+    text = card.card(gather(run), "human-animal", head="similarity")
+    assert "wellread predict" in text and "pipeline(" not in text
+
+
+def test_seeds_that_tell_the_same_are_no_evidence():
+    found = compare._paired({0: 0.70, 1: 0.70, 2: 0.70}, {0: 0.701, 1: 0.701, 2: 0.701})
+    assert found["interval"] is None and found["mean"] == pytest.approx(0.001)

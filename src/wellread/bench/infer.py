@@ -96,7 +96,7 @@ def prepare(options: InferOptions, scratch: Path) -> Work:
     """Model and documents: those given, else made up."""
     model = options.model or _make_up_model(options, scratch)
     config, tokenizer = build.load_config(model), tokenizers.load(model)
-    max_length = int(config.max_position_embeddings)
+    max_length = build.longest(config, tokenizer)
     if max(options.lengths) > max_length:
         raise UserError(
             f"the model reads {max_length} tokens", where="--lengths", fix=f"ask for {max_length} at most"
@@ -192,7 +192,10 @@ def time_answers(
             batches = _texts_of_length(work, length, batch)
             rounds = _rounds(options, batch, length)
             common = {"shape": work.shape, "batch": batch, "length": length, "note": work.note}
-            calls = {name: _call(answer, batches, work.tokenizer) for name, answer in answers.items()}
+            calls = {
+                name: _call(answer, batches, work.tokenizer, work.max_length)
+                for name, answer in answers.items()
+            }
             found += _compared("latency", calls, rounds, threads, common, partial(advance, batch * length))
     return found
 
@@ -244,9 +247,7 @@ def _more(timings: Sequence[Timing], common: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _call(
-    answer: Answer, batches: Sequence[Sequence[str]], tokenizer: Any, longest: int = MAX_LENGTH
-) -> Call:
+def _call(answer: Answer, batches: Sequence[Sequence[str]], tokenizer: Any, longest: int) -> Call:
     """A call of :func:`wellread.bench.measure.alternate`: the texts of a round, from text to logits."""
     counts = [_tokens(tokenizer, texts, longest) for texts in batches]
 

@@ -74,7 +74,7 @@ def read(paths: Sequence[Path]) -> tuple[Suite, list[Model]]:
 
 def _add(model: Model, tasks: Mapping[str, Told], file: Path) -> None:
     for name, told in tasks.items():
-        known = model.tasks.setdefault(name, {**told, **{key: {} for key in BY_SEED}})
+        known = model.tasks.setdefault(name, {**told, "failed": 0, **{key: {} for key in BY_SEED}})
         for seed, value in told["values"].items():
             if known["values"].get(seed, value) != value:
                 raise DataError(
@@ -82,6 +82,8 @@ def _add(model: Model, tasks: Mapping[str, Told], file: Path) -> None:
                     where=str(file),
                     fix="leave one of them out, or give the models different names (--name)",
                 )
+        if not set(told["values"]) <= set(known["values"]):
+            known["failed"] += int(told.get("failed") or 0)
         for key in BY_SEED:
             known[key] |= told.get(key, {})
 
@@ -98,18 +100,19 @@ def to_markdown(suite: Suite, models: Sequence[Model]) -> str:
     for task in suite.tasks:
         if any(model.scores(task) for model in models):
             published = [_number(scores.get(task)) for scores in suite.published.values()]
-            rows.append([task, *_row([model.scores(task) for model in models]), *published])
+            told = [model.tasks.get(task, {}) for model in models]
+            name = f"{task} (partial)" if any(one.get("partial") for one in told) else task
+            failed = [int(one.get("failed") or 0) for one in told]
+            rows.append([name, *_row([model.scores(task) for model in models], failed), *published])
     blank = [""] * len(suite.published)
+    whole = [task for task in common if not any(model.tasks[task].get("partial") for model in models)]
     if common:
         what = f"mean of {len(common)} tasks" + (" that all have" if len(common) < len(rows) - 1 else "")
         means = [_number(model.mean(common)) for model in models]
-        theirs = [
-            _number(statistics.fmean(scores[task] for task in common))
-            if all(task in scores for task in common)
-            else ""
-            for scores in suite.published.values()
-        ]
-        rows.append([what, *means, *theirs])
+        rows.append([what, *means, *(_published(suite, common) if whole == common else blank)])
+        if whole and whole != common:
+            means = [_number(model.mean(whole)) for model in models]
+            rows.append([f"mean of the {len(whole)} whole ones", *means, *_published(suite, whole)])
         for name, key, over, unit in COSTS:
             rows.append([name, *(_cost(model, common, key, over, unit) for model in models), *blank])
     head, *rest = ("| " + " | ".join(row) + " |" for row in rows)
@@ -132,18 +135,28 @@ def _cost(
     return _number(unit * over(found), 3) if len(found) == len(tasks) else ""
 
 
-def _row(scores: Sequence[list[float]]) -> list[str]:
-    """Mean ± deviation (number of runs); the highest mean is bold."""
+def _published(suite: Suite, tasks: Sequence[str]) -> list[str]:
+    """Means of the published models, where they have all of the tasks."""
+    return [
+        _number(statistics.fmean(scores[task] for task in tasks))
+        if all(task in scores for task in tasks)
+        else ""
+        for scores in suite.published.values()
+    ]
+
+
+def _row(scores: Sequence[list[float]], failed: Sequence[int]) -> list[str]:
+    """Mean ± deviation (number of runs, and how many of them failed); the highest mean is bold."""
     best = max(statistics.fmean(one) for one in scores if one)
     cells = []
-    for one in scores:
+    for one, lost in zip(scores, failed, strict=True):
         if not one:
             cells.append("")
             continue
         mean = statistics.fmean(one)
         told = f"**{mean:.1f}**" if mean == best and len(scores) > 1 else f"{mean:.1f}"
         spread = f" ± {statistics.stdev(one):.1f}" if len(one) > 1 else ""
-        cells.append(f"{told}{spread} ({len(one)})")
+        cells.append(f"{told}{spread} ({len(one)}{f', {lost} failed' if lost else ''})")
     return cells
 
 

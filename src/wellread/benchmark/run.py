@@ -22,7 +22,7 @@ from wellread.benchmark import table
 from wellread.benchmark.job import Job, Part
 from wellread.benchmark.live import watching
 from wellread.benchmark.table import TaskState
-from wellread.errors import ArtefactError
+from wellread.errors import ArtefactError, UserError
 from wellread.pipeline.context import READING
 from wellread.progress import say
 from wellread.settings import TaskSettings
@@ -44,6 +44,7 @@ def run(job: Job, *, quiet: bool = False) -> list[TaskState]:
 
     api.use_threads(job.threads)
     with stages.locked(job.out):
+        _keep_apart(job)
         files.write_json(job.out / "run.json", _provenance(job))
         if not quiet:
             say(f"reading the files of {len(job.parts)} tasks")
@@ -60,6 +61,18 @@ def run(job: Job, *, quiet: bool = False) -> list[TaskState]:
         files.write_json(job.out / "benchmark.json", results(job, found))
         api.publish(job.out)
     return found
+
+
+def _keep_apart(job: Job) -> None:
+    """Refuse a folder with the runs of another model, which would be made anew over them."""
+    path = job.out / "run.json"
+    known = files.read_json(path).get("model") if path.exists() else None
+    if known and known["sha256"] != _hashes(job):
+        raise UserError(
+            "the folder holds the benchmark of another model, or of this one as it was",
+            where=str(job.out),
+            fix="choose another folder with --out, or delete this one",
+        )
 
 
 def results(job: Job, found: list[TaskState]) -> dict[str, Any]:
@@ -199,12 +212,16 @@ def _take_over(earlier: Path, folder: Path, kind: str) -> None:
 def _evaluate(job: Job) -> Stage:
     """Scores of all runs; folds of a task are one task again in metrics.json."""
     units = [_stage(job, part) for part in job.parts]
+    seeds = {part.name: list(part.seeds) for part in job.parts}
 
     def build(folder: Path) -> None:
         from wellread.evaluate.summary import summarise
 
         places = [
-            unit for name in units for unit in sorted((stage_folder(job.out, name) / "units").iterdir())
+            unit
+            for part, name in zip(job.parts, units, strict=True)
+            for unit in sorted((stage_folder(job.out, name) / "units").glob("*[0-9]"))
+            if int(unit.name.rpartition("-")[2]) in part.seeds  # the folder may hold those of other calls
         ]
         tasks = {part.name: stage_folder(job.out, f"tasks/{part.name}") for part in job.parts}
         summarise(tasks, places, {}, BOOTSTRAP, folder, 0)
@@ -216,7 +233,7 @@ def _evaluate(job: Job) -> Stage:
     return Stage(
         name="evaluate",
         build=build,
-        settings={"bootstrap": BOOTSTRAP},
+        settings={"bootstrap": BOOTSTRAP, "seeds": seeds},
         inputs=(*(f"tasks/{part.name}" for part in job.parts), *units),
         code=("evaluate", "benchmark"),
     )
@@ -235,6 +252,10 @@ def _units(folder: Path | None) -> Iterator[dict[str, Any]]:
             yield unit | {"costs": files.read_json(costs)} if costs.exists() else unit
 
 
+def _hashes(job: Job) -> dict[str, str]:
+    return {path.name: files.sha256_file(path) for path in _files(job)}
+
+
 def _provenance(job: Job) -> dict[str, Any]:
     from wellread import api
 
@@ -242,7 +263,7 @@ def _provenance(job: Job) -> dict[str, Any]:
         "benchmark": job.suite.name,
         "model": {
             "name": job.name,
-            "sha256": {path.name: files.sha256_file(path) for path in _files(job)},
+            "sha256": _hashes(job),
         },
         "finetune": job.settings.model_dump(mode="json"),
         **api.surroundings(),

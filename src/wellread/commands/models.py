@@ -105,16 +105,18 @@ def export(
     """Copy a model into a folder that any transformers user can load, or make graphs for fast engines."""
     from wellread.serve.engines.formats import check_formats
     from wellread.serve.export import export as copy
+    from wellread.serve.export import head_of
 
     formats = check_formats(kinds or ["transformers"])
     plain = formats in (("transformers",), ("sentence-transformers",))
     if half and not plain:
         raise UserError("engines have no half precision", where="--half", fix="leave it out, or export int8")
     folder, text = _model_folder(run, task, model), None
+    head = head_of(folder)
     if folder != run:
         from wellread.report import card, gather
 
-        text = card.card(gather.gather(run), task)
+        text = card.card(gather.gather(run), task, model, head)
     if not plain:
         from wellread.serve.engines.folder import export_engine, task_of
 
@@ -132,7 +134,11 @@ def export(
         return
     copy(folder, to, force=force, card=text, half=half)
     print(to)
-    say(f"Next: `AutoModel.from_pretrained({str(to)!r})`, with or without Wellread.")
+    say(
+        f"Next: `wellread predict {to} --input FILE`; without Wellread the head {head!r} does not answer."
+        if head
+        else f"Next: `AutoModel.from_pretrained({str(to)!r})`, with or without Wellread."
+    )
 
 
 def _model_folder(run: Path, task: str | None, model: str | None) -> Path:

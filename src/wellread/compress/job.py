@@ -161,7 +161,10 @@ def refusal(found: dict[str, Any], own: Sequence[str]) -> UserError:
         why = found["left_out"][0]["why"] if found["left_out"] else "there is nothing to try"
         return UserError(f"none of its forms can be made here: {why}", where=where, fix="choose another")
     best = min(tried, key=lambda row: row["drop"])
-    fix = f"--max-drop {best['drop'] + 0.005:.2f} lets it pass" if best["drop"] > found["max_drop"] else ""
+    fix = ""
+    if near_enough := [row for row in tried if "agrees in" not in row["why_not"]]:
+        least = min(near_enough, key=lambda row: row["drop"])
+        fix = f"--max-drop {least['drop'] + 0.005:.2f} lets {least['name']} pass"
     if found["nearest"]:
         row = next(row for row in found["rows"] if row["name"] == found["nearest"])
         near = f"the nearest that passes is {row['name']} ({row['says']}; {row['bytes'] / 1e6:.2f} MB)"

@@ -85,7 +85,7 @@ class Shop:
         """The texts whose predictions are timed: words of dev."""
         task, config = self.subject.task, build.load_config(self.subject.folder)
         texts = [" ".join(filter(None, (one.text, one.text_pair))) for one in task.splits["dev"]]
-        longest = int(config.max_position_embeddings)
+        longest = build.longest(config, self.subject.tokenizer)
         shape = f"{config.num_hidden_layers}x{config.hidden_size}"
         return Work(self.subject.folder, self.subject.tokenizer, longest, shape, texts, task.name)
 

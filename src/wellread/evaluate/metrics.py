@@ -268,7 +268,8 @@ def word_counts(task: Task, examples: Sequence[Example], output: Output) -> np.n
 
     B- and I- of a type are one; types are in the order of the task's labels.
     """
-    types = {label[2:]: number for number, label in enumerate(task.labels[1::2])}
+    names = dict.fromkeys(label[2:] for label in task.labels if label != "O")
+    types = {name: number for number, name in enumerate(names)}
     counts = np.zeros((len(examples), len(types), 3))
     for row, example, tags in zip(counts, examples, output, strict=True):
         for gold, predicted in zip(example.label, tags, strict=True):  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from wellread.finetune import answer_mask, classifier, comparison, likelihood, o
 from wellread.finetune.head import Head
 from wellread.finetune.light import prompts
 from wellread.finetune.objective import Split
+from wellread.finetune.stable import NOT_KEEPING
 from wellread.models.long import encoder as long
 from wellread.settings import Budget, FinetuneSettings
 from wellread.tasks.task import Example, Kind, Task
@@ -94,6 +95,17 @@ def choose_head(settings: FinetuneSettings, task: Task, layout: str) -> Finetune
     return settings.model_copy(update={"head": similarity.NAME})
 
 
+def _refuse_keeping(settings: FinetuneSettings) -> None:
+    """Refuse to freeze, decay or re-initialise layers that a light-weight method keeps as they are."""
+    for key, neutral in NOT_KEEPING.items():
+        if settings.light.method != "full" and getattr(settings, key) != neutral:
+            raise RecipeError(
+                f"light.method = {settings.light.method!r} keeps the model's own weights as they are",
+                where=f"finetune.{key}",
+                fix='leave it out, or set light.method = "full"',
+            )
+
+
 def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Sequence[Budget]) -> None:
     """Refuse what a head cannot do, before any work.
 
@@ -101,6 +113,7 @@ def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Seq
         RecipeError: the head does not fit the kind of task or the layout, or the classifier would have to
             answer without a label.
     """
+    _refuse_keeping(settings)
     if layout in long.LAYOUTS and settings.light.method in ("prompt", "prefix", "tiny-attention"):
         raise RecipeError(
             f"{settings.light.method!r} changes an attention that a {layout} model does not have",

@@ -207,7 +207,8 @@ def _goal(
     # Weights of classes make them equally frequent.
     if settings.base_rates and not settings.class_weights and not fine_tuned and settings.head in FRESH:
         targets = objective.target_rows(data.splits["train"], members)
-        begin_at_base_rates(objective.last_layer(model), goal.kind, targets)
+        last = model.comparison.classifier if settings.head == "comparison" else objective.last_layer(model)
+        begin_at_base_rates(last, goal.kind, targets)
     if fine_tuned:
         objective.unfold(goal, model)
     return goal

@@ -92,6 +92,8 @@ def small(settings: ModelSettings) -> ModelSettings:
 
 def share_embeddings(generator: Any, model: Any) -> None:
     """Have the generator read and answer with the model's embeddings, in place."""
+    if generator.config.vocab_size != model.config.vocab_size:  # a checkpoint's may be padded
+        generator.resize_token_embeddings(model.config.vocab_size, mean_resizing=False)
     generator.base_model.embeddings = model.base_model.embeddings
     generator.get_output_embeddings().weight = model.get_input_embeddings().weight
 

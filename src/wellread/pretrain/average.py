@@ -31,7 +31,7 @@ def check(decay: float, steps: int) -> None:
         RecipeError: 1 / (1 - decay), the mean age of what it holds, is more than ``steps``.
     """
     reach = 1 / (1 - decay)
-    if decay and reach > steps + 0.5:
+    if decay and steps and reach > steps + 0.5:
         raise RecipeError(
             f"the average would reach back over {reach:,.0f} steps, and the run has {steps:,}: it would be "
             "the mean of everything since the start",
@@ -56,7 +56,7 @@ def with_means(
 
 def state(average: Average | None, model: nn.Module) -> dict[str, Tensor]:
     """The means for a checkpoint, by the names of their parameters."""
-    if average is None:
+    if average is None or not average.means:  # before the first step there are none
         return {}
     names = [name for name, weight in model.named_parameters() if weight.requires_grad]
     return {f"ema.{name}": mean for name, mean in zip(names, average.means, strict=True)}
@@ -64,7 +64,7 @@ def state(average: Average | None, model: nn.Module) -> dict[str, Tensor]:
 
 def load(average: Average | None, model: nn.Module, tensors: Mapping[str, Tensor], points: int) -> None:
     """Take over what :func:`state` gave after ``points`` steps; values are copied, as the optimiser's are."""
-    if average is None:
+    if average is None or not points:
         return
     average.points = points
     average.means = [

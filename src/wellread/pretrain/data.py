@@ -53,7 +53,7 @@ def open_data(
     length = model_settings.max_length
     if settings.continual:
         train = continual.lay(tokens, settings, length, tokenizer, seed, scratch)
-    elif settings.teacher and settings.teacher.keep < 1:
+    elif settings.teacher and settings.teacher.keep < 1 and settings.teacher.share * settings.teacher.weight:
         teacher = distillation.open_teacher(settings.teacher, tokenizer, model_settings.causal)
         ask = make_objective(model_settings, settings, tokenizer, seed, teacher=teacher)
         store = Store.open(tokens / "train")

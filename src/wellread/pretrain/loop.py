@@ -160,6 +160,9 @@ def _advance(trainer: Trainer, course: Course, costs: np.ndarray, done: Done) ->
     longer = course.longer(done.step)
     if longer and trainer.model_settings.start is None:
         positions.tile(trainer.model, *longer)
+        if trainer.average and trainer.average.means:
+            with averaging.applied(trainer.average):
+                positions.tile(trainer.model, *longer)
     packing, place, epoch = course.at(done.step)
     batch, lengths = shares.share(packing, place, costs, trainer.group)
     return take_step(trainer, batch, epoch, done, lengths)

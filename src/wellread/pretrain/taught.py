@@ -6,6 +6,7 @@ the steps after it read all text in the ordinary order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,8 +62,9 @@ def lay(
     chosen, spent = _choose(pooled, teacher, ask, folder)
     field = plan(store, *known, folder / "chosen", chosen)
     legs = [Leg(field, 0, 0, first, 0, whole=True)]
-    if steps > first:  # in a pass of its own, so that no text is masked as it was before
-        legs.append(Leg(whole, 1, first, steps - first, 1, whole=True))
+    if steps > first:  # in passes of their own, so that no text is masked as it was before
+        passes = max(1, math.ceil(first / field.steps_per_epoch))
+        legs.append(Leg(whole, 1, first, steps - first, passes, whole=True))
     return Course(tuple(legs), spent)
 
 

@@ -6,6 +6,7 @@ The front matter is what model hubs read; the same text serves as README.md of a
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +41,30 @@ def write(run: Path, folder: Path) -> None:
     files.write_bytes(Path(folder) / "model_card.md", card(gather(run)).encode())
 
 
-def card(facts: RunFacts, task: str | None = None) -> str:
+def card(facts: RunFacts, task: str | None = None, model: str | None = None, head: str = "") -> str:
     """The card of the pre-trained model, or of the model fine-tuned on ``task``.
+
+    Args:
+        facts: of the run.
+        task: on which it was fine-tuned.
+        model: variant or checkpoint; default the main variant.
+        head: with which it answers, where that is none of transformers' own.
 
     Raises:
         UserError: the run has no scores of such a task.
     """
+    name = model or facts.recipe.variant_names()[0]
+    facts = replace(facts, variants=[one for one in facts.variants if one.name == name])
     parts = [
-        _front_matter(facts, task),
+        _front_matter(facts, task, name),
         f"# {_title(facts, task)}\n",
         _text(facts.recipe.description),
-        words.built(facts) + "\n",
+        words.built(facts) + "\n" if facts.main else f"The checkpoint {_text(name).strip()}, fine-tuned.\n",
         _uses(facts, task),
-        _loading(facts, task),
-        _data(facts),
+        _loading(facts, task, name, head),
+        _data(facts) if facts.main else "",
         _training(facts),
+        _finetuning(facts, task, name),
         _evaluation(facts, task),
         _limitations(facts),
         _provenance(facts),
@@ -85,7 +95,7 @@ def _pipeline(facts: RunFacts, task: str | None) -> tuple[str, str]:
     return ("text-generation", "AutoModelForCausalLM") if causal else ("fill-mask", "AutoModelForMaskedLM")
 
 
-def _front_matter(facts: RunFacts, task: str | None) -> str:
+def _front_matter(facts: RunFacts, task: str | None, model: str) -> str:
     """YAML in which every value is also JSON, so that no name can break out of its place."""
     known = (facts.corpus or {}).get("languages") or {}
     ordered = sorted(known, key=lambda code: (-known[code], code))
@@ -99,7 +109,7 @@ def _front_matter(facts: RunFacts, task: str | None) -> str:
         "pipeline_tag": _pipeline(facts, task)[0],
         "tags": ["wellread", *(["sparse-pretraining"] if facts.main and facts.main.sparse else [])],
         "metrics": metrics,
-        "model-index": [{"name": facts.recipe.name, "results": _index(facts, task)}],
+        "model-index": [{"name": facts.recipe.name, "results": _index(facts, task, model)}],
     }
     body = "\n".join(
         f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in lines.items() if value
@@ -107,10 +117,10 @@ def _front_matter(facts: RunFacts, task: str | None) -> str:
     return f"---\n{body}\n---\n"
 
 
-def _index(facts: RunFacts, wanted: str | None) -> list[dict[str, Any]]:
-    """The main model's scores with the most labels, as model hubs list them."""
+def _index(facts: RunFacts, wanted: str | None, model: str) -> list[dict[str, Any]]:
+    """The model's scores with the most labels, as model hubs list them."""
     found = []
-    for task, one in _main_scores(facts).items():
+    for task, one in _scores_of(facts, model).items():
         if wanted in (None, task):
             kind = PIPELINES[facts.summary[task]["kind"]][0]
             metric = {
@@ -128,10 +138,10 @@ def _index(facts: RunFacts, wanted: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def _main_scores(facts: RunFacts) -> dict[str, Score]:
+def _scores_of(facts: RunFacts, model: str) -> dict[str, Score]:
     found = {}
     for task, groups in results.scores(facts).items():
-        main = results.main_score(facts, groups, results.amounts(groups)[-1]) if groups else None
+        main = results.main_score(facts, groups, results.amounts(groups)[-1], model) if groups else None
         if main:
             found[task] = main
     return found
@@ -152,13 +162,19 @@ def _uses(facts: RunFacts, task: str | None) -> str:
     )
 
 
-def _loading(facts: RunFacts, task: str | None) -> str:
+def _loading(facts: RunFacts, task: str | None, model: str, head: str) -> str:
     pipeline, loader = _pipeline(facts, task)
-    folder = (
-        f"stages/finetune/{task}/{facts.recipe.variant_names()[0]}/model"
-        if task
-        else (f"stages/pretrain/{facts.recipe.variant_names()[0]}/model")
-    )
+    folder = f"stages/finetune/{task}/{model}/model" if task else f"stages/pretrain/{model}/model"
+    if head:
+        return f"""## How to load it
+
+In the run folder the model lies in `{folder}`; `wellread export` copies it anywhere. It answers by the head
+`{head}`, which plain `transformers` does not have: there it loads, but gives no answers of use.
+
+```
+wellread predict FOLDER --input FILE
+```
+"""
     sample = {
         "fill-mask": 'print(predict(f"The results show a {tokenizer.mask_token}."))',
         "text-generation": 'print(predict("The results show", max_new_tokens=20))',
@@ -234,8 +250,18 @@ def _training(facts: RunFacts) -> str:
         lines.append(
             f"- Time: {numbers.duration(main.timing[-1]['seconds'])} {_on(facts)}.".replace(" .", ".")
         )
-    lines.append("- Fine-tuning: dense, every weight trained.")
     return "## Training\n\n" + "\n".join(lines) + "\n"
+
+
+def _finetuning(facts: RunFacts, task: str | None, model: str) -> str:
+    """Which weights were trained on the task."""
+    if task is None or task not in facts.recipe.tasks:
+        return ""
+    how = facts.recipe.finetune_for(task, model)
+    told = "every weight trained" if how.light.method == "full" else f"by {how.light.method}"
+    if how.freeze_layers is not None:
+        told += f", the embeddings and the lowest {numbers.plural(how.freeze_layers, 'layer')} frozen"
+    return f"## Fine-tuning\n\nDense; {told}.\n"
 
 
 def _on(facts: RunFacts) -> str:

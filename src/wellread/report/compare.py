@@ -161,7 +161,8 @@ def _paired(left: dict[int, float], right: dict[int, float]) -> dict[str, Any] |
         return None
     differences = [right[seed] - left[seed] for seed in seeds]
     middle, bounds = mean(differences), None
-    if len(seeds) > 1:
+    told_once = all(max(side.values()) - min(side.values()) <= 1e-9 for side in (left, right))
+    if len(seeds) > 1 and not told_once:  # rivals without chance give one result for all seeds
         half = _t_quantile(len(seeds) - 1) * stdev(differences) / len(seeds) ** 0.5
         bounds = [middle - half, middle + half]
     return {"mean": middle, "interval": bounds, "pairs": len(seeds)}

@@ -155,10 +155,10 @@ def better(metric: str, left: float, right: float) -> bool:
     return left < right if metric in LOWER_IS_BETTER else left > right
 
 
-def compared(left: Score, right: Score) -> int:
-    """1 or -1: the intervals are apart, ``left`` is better or worse; 0: they are not apart, or absent."""
+def compared(left: Score, right: Score) -> int | None:
+    """1 or -1: the intervals are apart, ``left`` is better or worse; 0: they are not; None: one is absent."""
     if left.interval is None or right.interval is None or left.mean is None or right.mean is None:
-        return 0
+        return None
     if left.interval[0] <= right.interval[1] and right.interval[0] <= left.interval[1]:
         return 0
     return 1 if better(left.metric, left.mean, right.mean) else -1
@@ -167,10 +167,10 @@ def compared(left: Score, right: Score) -> int:
 def ranks(groups: list[Score]) -> dict[tuple[str, str], str]:
     """With one number of labels: "best" is a clear winner, "tied" all that cannot be told from the best mean.
 
-    What could not be scored has no rank, nor has a lone group.
+    What could not be scored has no rank, nor has a lone group, nor any group where intervals are absent.
     """
     scored = [one for one in groups if one.mean is not None]
-    if len(scored) < 2:
+    if len(scored) < 2 or any(one.interval is None for one in scored):
         return {}
     top = scored[0]
     for one in scored[1:]:
@@ -181,17 +181,23 @@ def ranks(groups: list[Score]) -> dict[tuple[str, str], str]:
     return {top.key: "tied" if tied else "best", **marks}
 
 
-def main_score(facts: RunFacts, groups: list[Score], labels: int) -> Score | None:
-    """The score of the recipe's main model, from pre-training where there is one."""
+def main_score(facts: RunFacts, groups: list[Score], labels: int, name: str | None = None) -> Score | None:
+    """The score of the recipe's main model, or of the one named, from pre-training where there is one."""
     own = [one for one in at(groups, labels) if not one.rival and one.mean is not None]
-    wanted = facts.recipe.variant_names()[0]
+    wanted = name or facts.recipe.variant_names()[0]
+    if name is not None:
+        own = [one for one in own if one.model == name]
     return next((one for one in own if one.key == (wanted, "pretrained")), own[0] if own else None)
 
 
 def against(facts: RunFacts, groups: list[Score], labels: int) -> list[tuple[Score, int]]:
-    """The main model's opponents with so many labels (not the majority class) and each outcome."""
+    """The main model's opponents with so many labels (not the majority class), each with its outcome.
+
+    Those that cannot be compared, as there are no intervals, are left out.
+    """
     main = main_score(facts, groups, labels)
     if main is None:
         return []
     others = [one for one in at(groups, labels) if one.key != main.key and one.model != "majority"]
-    return [(one, compared(main, one)) for one in others if one.mean is not None]
+    outcomes = [(one, compared(main, one)) for one in others]
+    return [(one, outcome) for one, outcome in outcomes if outcome is not None]

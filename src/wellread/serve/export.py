@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wellread import files
 from wellread.errors import ArtefactError, UserError
+from wellread.finetune.head import NOTES
 from wellread.finetune.light import stored
 from wellread.models import build
 
@@ -83,6 +84,12 @@ def export(
             (partial / name).parent.mkdir(exist_ok=True)
             (partial / name).write_bytes(content)
     return to
+
+
+def head_of(folder: Path) -> str:
+    """The head by which a fine-tuned model answers where it is none of transformers' own, else ""."""
+    notes = Path(folder) / NOTES
+    return str(files.read_json(notes).get("head", "")) if notes.exists() else ""
 
 
 def refuse_ours(folder: Path) -> None:

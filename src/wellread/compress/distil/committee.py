@@ -21,6 +21,7 @@ from wellread import files
 from wellread.errors import ArtefactError
 from wellread.finetune.encode import Encoded
 from wellread.finetune.head import NOTES
+from wellread.serve.engines.engine import Engine
 from wellread.serve.predict import COMMITTEE, Predictor
 from wellread.tasks.task import Kind
 
@@ -145,7 +146,7 @@ def join(members: Sequence[Predictor], names: Sequence[Path], way: Average = "pr
 
 def _member(path: Path) -> Predictor:
     found = Predictor.load(path)
-    if isinstance(found.model, Committee) or (path / NOTES).exists():
+    if isinstance(found.model, Committee | Engine) or (path / NOTES).exists():
         raise ArtefactError(
             "a member must be a fine-tuned classifier",
             where=str(path),

@@ -17,6 +17,7 @@ from wellread import files
 from wellread.errors import ArtefactError
 from wellread.finetune import objective
 from wellread.progress import Progress
+from wellread.serve.engines.engine import Engine
 from wellread.serve.predict import Predictor
 from wellread.tasks.task import Example, Kind, Task
 
@@ -33,6 +34,12 @@ def open_teacher(folder: Path, task: Task) -> Predictor:
     import torch
 
     teacher = Predictor.load(folder)
+    if isinstance(teacher.model, Engine):
+        raise ArtefactError(
+            "a model that was exported for an engine cannot teach",
+            where=str(folder),
+            fix="give the model that it was exported from",
+        )
     if teacher.kind != task.kind:
         raise ArtefactError(
             f"the teacher was fine-tuned on a {teacher.kind} task, and {task.name} is a {task.kind} task",

@@ -108,6 +108,9 @@ def _insert(prompt: Prompt, body: Any, args: Any, named: dict[str, Any]) -> tupl
     named["cu_seqlens"] = starts + size * torch.arange(sequences + 1, dtype=starts.dtype, device=device)
     begins = named["cu_seqlens"][:-1].repeat_interleave(lengths + size)
     named["position_ids"] = (torch.arange(len(free), device=device) - begins)[None]
+    types = named.get("token_type_ids")
+    if types is not None:
+        named["token_type_ids"] = types.new_zeros(1, len(free)).index_copy(1, rows, types)
     prompt.rows = rows + size * (positions == at - 1) if prompt.causal else rows
     return args, named
 

@@ -38,5 +38,5 @@ def reinitialise(model: Any, layers: int, seed: int) -> None:
     keeps_head = model.get_output_embeddings() is not None
     for name, weight in model.named_parameters():
         is_kept = name.startswith(OUTPUTS) or (keeps_head and not name.startswith(body))
-        if depth[name] <= layers and not is_kept:
+        if depth[name] <= layers and not is_kept and name in fresh:  # what a head has added is fresh anyway
             weight.copy_(fresh[name])

@@ -52,6 +52,9 @@ def compare(reference: Predictor, other: Predictor, task: Task, split: str = "de
     examples = task.splits[split]
     encoded = reference.head.encode(examples, reference.max_length)
     rows = [one.head.logits(one.model, encoded) for one in (reference, other)]
+    if task.kind != "regress":  # metrics go by the task's order, the model may have another
+        columns = [reference.labels.index(label) for label in task.labels]
+        rows = [logits[:, columns] for logits in rows]
     whole = Split(examples, encoded, np.zeros(0))
     before, after = (
         100 * score(task, split, objective.output(task.kind, task.labels, logits, whole))[task.metric]

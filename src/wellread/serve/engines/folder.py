@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def export_engine(
     folder, to = Path(folder), Path(to)
     names = check_formats([formats] if isinstance(formats, str) else formats)
     reference = _open(folder)
-    task = _fitting(task, reference, folder)
+    _refuse_others(task, reference, folder)
     chosen = [name for name in names if name != TRANSFORMERS]
     if not chosen:
         raise UserError("no engine's format", where="--format", fix=f"one of: {', '.join(FORMATS)}")
@@ -101,21 +100,20 @@ def task_of(run: Path | None, task: str | None, data: Path | None) -> Task | Non
     return None if run is None or task is None else read_task(stage_folder(run, f"tasks/{task}"), task)
 
 
-def _fitting(task: Task | None, reference: Predictor, folder: Path) -> Task | None:
-    """The task with its labels in the model's order.
+def _refuse_others(task: Task | None, reference: Predictor, folder: Path) -> None:
+    """Refuse data that the model was not fine-tuned on.
 
     Raises:
-        ArtefactError: its kind or labels are others than the model's.
+        ArtefactError: their kind or labels are others than the model's.
     """
     if task is None or (task.kind == reference.kind == "regress"):
-        return task
+        return
     if task.kind != reference.kind or set(task.labels) != set(reference.labels):
         raise ArtefactError(
             f"the model's labels are not those of {task.name}",
             where=str(folder),
             fix="give the data that the model was fine-tuned on",
         )
-    return replace(task, labels=reference.labels)
 
 
 def _open(folder: Path) -> Predictor:
