@@ -13,7 +13,8 @@ from wellread import files
 from wellread.errors import ArtefactError, DataError, RecipeError
 from wellread.finetune import comparison, data, grid, loop, similarity
 from wellread.finetune.head import NOTES
-from wellread.models import build, packed
+from wellread.finetune.stability.reinitialise import reinitialise
+from wellread.models import build, heads, packed
 from wellread.serve.predict import Predictor
 from wellread.tasks.read import write_task
 from wellread.tasks.task import Example, Task
@@ -169,3 +170,17 @@ def test_what_it_cannot_do_is_refused(kind, layout, changes, budgets, what):
     settings = toy.settings(head="comparison", **changes)
     with pytest.raises(RecipeError, match=what):
         data.check_head(settings, toy.task(kind, 4, 2), layout, budgets)
+
+
+def test_what_it_adds_is_fresh_and_begins_at_base_rates(tokenizer):
+    model = heads.task_model(toy.model("bert"), tokenizer, "classify", ("a", "b"), 0.0, 0)
+    model.comparison = comparison.Comparison(model.config.hidden_size, 2, 0.0)
+    before = {name: weight.detach().clone() for name, weight in model.comparison.named_parameters()}
+    reinitialise(model, 1, 0)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.comparison.named_parameters())
+    found = prepared(tokenizer)
+    settings = toy.settings(head="comparison", base_rates=True)
+    fresh = found.head.open(toy.model("bert"), tokenizer, 0.0, 0)
+    members = np.arange(len(found.splits["train"].encoded.lengths))
+    loop._goal(fresh, found, members, settings, fine_tuned=False)
+    assert fresh.comparison.classifier.bias.abs().max() > 0

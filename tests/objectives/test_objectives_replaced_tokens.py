@@ -94,3 +94,13 @@ def test_decoders_are_refused():
     with pytest.raises(RecipeError, match="hides no tokens") as found:
         replaced_tokens.auxiliary(50.0, shape("llama"), Tokenizer(), 0.3, 0)
     assert found.value.where == "pretrain.besides.replaced-tokens"
+
+
+def test_a_vocabulary_that_was_padded_is_shared_whole():
+    model = build(shape(), Tokenizer(), "mlm", 0)
+    generator = build(small(shape()), Tokenizer(), "mlm", 1)
+    model.resize_token_embeddings(VOCAB + 8, mean_resizing=False)
+    share_embeddings(generator, model)
+    states = torch.randn(3, 16)
+    assert generator.get_output_embeddings()(states).shape == (3, VOCAB + 8)
+    assert generator.get_output_embeddings().weight is model.get_input_embeddings().weight

@@ -104,3 +104,32 @@ def test_sparse_values_have_means(tiny, language):
     trainer = make_trainer(tiny[0], settings, tokenizers.load(language.tokenizer), 20, 0)
     values = [layer.values for layer in linear.sparse_layers(trainer.model).values()]
     assert {id(v) for v in values} <= {id(weight) for weight in trainer.average.weights}
+
+
+def test_before_the_first_step_there_is_no_mean():
+    begun, model = average.begin(torch.nn.Linear(2, 2), 0.9), torch.nn.Linear(2, 2)
+    assert begun is not None
+    assert average.state(begun, model) == {}
+    average.load(begun, model, {}, 0)
+    assert not begun.means
+    average.check(0.9, 0)  # a run of no steps
+
+
+def test_new_positions_are_told_to_the_mean(language, tmp_path, monkeypatch):
+    means = []
+
+    def watched(trainer, *arguments):
+        record = take(trainer, *arguments)
+        names = [name for name, weight in trainer.model.named_parameters() if weight.requires_grad]
+        means.append(dict(zip(names, [mean.clone() for mean in trainer.average.means], strict=True)))
+        return record
+
+    take = loop.take_step
+    monkeypatch.setattr(loop, "take_step", watched)
+    shape = {"layout": "bert", "max_length": 64}
+    language.pretrain(
+        tmp_path / "run", shape, lengths=((32, 0.5), (64, 0.5)), ema_decay=0.8, learning_rate=1e-4
+    )
+    (name,) = (name for name in means[-1] if "position_embeddings" in name)
+    far = [float((mean[name][32:] - mean[name][:32]).norm() / mean[name][:32].norm()) for mean in means]
+    assert far[0] > 1 and far[-1] < 0.5

@@ -39,7 +39,9 @@ def causal_teacher(causal_language, tmp_path_factory):
     return str(folder / "model")
 
 
-@pytest.mark.parametrize("off", [{"weight": 0.0}, {"share": 0.0}])
+@pytest.mark.parametrize(
+    "off", [{"weight": 0.0}, {"share": 0.0}, {"weight": 0.0, "keep": 0.3}, {"share": 0.0, "keep": 0.3}]
+)
 def test_a_teacher_without_weight_or_share_is_the_plain_run_to_the_bit(
     language, teacher, tmp_path, digests, off
 ):

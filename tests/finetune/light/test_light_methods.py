@@ -178,3 +178,10 @@ def test_the_recipe_knows_the_settings():
     assert set(methods.METHODS) | {"full"} == set(
         LightSettings.model_fields["method"].annotation.__args__  # the table and the settings name the same
     )
+
+
+@pytest.mark.parametrize("key", [{"freeze_layers": 1}, {"reinit_layers": 1}, {"layer_decay": 0.9}])
+def test_layers_that_are_kept_anyway_are_neither_frozen_nor_made_anew(key):
+    settings = toy.settings(light={"method": "lora"}, **key)
+    with pytest.raises(RecipeError, match="keeps the model's own weights"):
+        data.check_head(settings, toy.task("classify", 4, 4), "bert", ("all",))

@@ -1,5 +1,7 @@
 """Soft prompts on packed batches give what stock models give for the same embeddings on padded ones."""
 
+import dataclasses
+
 import pytest
 import torch
 import toy
@@ -109,3 +111,17 @@ def test_rows_of_one_token(tokenizer):
     model = made("prompt", "modernbert", tokenizer, vectors=SIZE)
     one = logits(model, pack([ROWS[3]]))
     assert torch.allclose(logits(model)[3:4], one, atol=1e-5)
+
+
+def test_the_second_text_of_a_pair_stays_the_second(tokenizer, pair):
+    model, stock = pair("bert")
+    types = torch.cat([(torch.arange(length) >= length // 2).long() for length in BATCH.lengths])
+    batch = dataclasses.replace(BATCH, token_type_ids=types)
+    found, start = packed.hidden_states(model, batch), 0
+    with torch.no_grad():
+        for ids, kinds in zip(BATCH.input_ids.split(BATCH.lengths), types.split(BATCH.lengths), strict=True):
+            inputs = torch.cat([model.light.vectors, model.get_input_embeddings()(ids)])[None]
+            told = torch.cat([torch.zeros(SIZE, dtype=torch.long), kinds])[None]
+            expected = stock(inputs_embeds=inputs, token_type_ids=told).last_hidden_state[0, SIZE:]
+            assert torch.allclose(found[start : start + len(ids)], expected, atol=1e-5)
+            start += len(ids)
