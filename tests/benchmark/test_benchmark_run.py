@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,3 +229,24 @@ def test_the_command_prints_data_on_stdout_and_talk_on_stderr(finished, data, ch
     table = CliRunner().invoke(app, ask, catch_exceptions=False)
     assert table.stdout.splitlines()[0].split()[:5] == ["group", "task", "metric", "tiny_bert", "seeds"]
     assert "partial (1 of 13 tasks)" in table.stdout and "metrics.json" in table.stderr
+
+
+def test_another_model_does_not_run_over_the_first(finished, data, tmp_path) -> None:
+    made, _ = finished
+    folder = tmp_path / "other"
+    shutil.copytree(made.model, folder)
+    (folder / "notes.txt").write_text("another")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "changed": True}))
+    with pytest.raises(UserError, match="another model"):
+        running.run(job(data, folder, made.out), quiet=True)
+
+
+def test_scores_are_those_of_the_seeds_that_are_asked_for(data, checkpoint, tmp_path) -> None:
+    out = tmp_path / "run"
+    running.run(job(data, checkpoint, out, tasks="gad"), quiet=True)
+    few = planning.prepare(
+        "blurb", Options(checkpoint, data, seeds=1, out=out, changes=QUICK, threads=1, tasks="gad")
+    )
+    running.run(few, quiet=True)
+    assert {record["seed"] for record in files.read_json(out / "metrics.json")} == {0}

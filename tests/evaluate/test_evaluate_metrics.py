@@ -115,6 +115,8 @@ def test_words(data: st.DataObject) -> None:
     types = sorted({*gold, *predicted} - {"O"})
     expected = sk.f1_score(gold, predicted, labels=types, average="macro", zero_division=0) if types else 0
     assert asked(task, "word_macro_f1", output) == pytest.approx(expected, abs=1e-15)
+    other = task_of("tag", [tuple(gold) for gold in golds], ("B-x", "B-y", "I-x", "I-y", "O"))
+    assert asked(other, "word_macro_f1", output) == pytest.approx(expected, abs=1e-15)
 
 
 @settings(deadline=None)

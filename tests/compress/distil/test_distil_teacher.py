@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import toy
 
+from wellread.compress.distil import committee
 from wellread.compress.distil import teacher as teachers
 from wellread.errors import ArtefactError
 from wellread.evaluate.metrics import score
 from wellread.models import build
+from wellread.serve.engines.folder import export_engine
 
 
 @pytest.mark.parametrize("kind", toy.KINDS)
@@ -81,3 +83,13 @@ def test_a_teacher_of_something_else_is_refused(fine_tuned):
         teachers.open_teacher(folder, toy.task("tag"))
     with pytest.raises(ArtefactError, match="labels"):
         teachers.open_teacher(folder, replace(task, labels=("a", "b", "c")))
+
+
+def test_an_exported_engine_cannot_teach(fine_tuned, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (the extra deploy)")
+    folder, task, _, _ = fine_tuned("classify", "bert")
+    export_engine(folder, tmp_path / "out", "onnx")
+    with pytest.raises(ArtefactError, match="cannot teach"):
+        teachers.open_teacher(tmp_path / "out", task)
+    with pytest.raises(ArtefactError, match="member must be"):
+        committee._member(tmp_path / "out")
