@@ -80,6 +80,14 @@ def test_bad_input_exits_with_2_and_no_traceback(arguments, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tilde_after_an_equals_sign_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["wellread", "new", "mine", "--text=~/texts", "--note=a~b", "~"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(cli, "app", lambda: None)
+    cli.main()
+    assert sys.argv[1:] == ["new", "mine", f"--text={tmp_path}/texts", "--note=a~b", "~"]
+
+
 def test_debug_shows_the_traceback(tmp_path):
     done = wellread_command("run", "no-such-recipe.toml", "--debug", cwd=tmp_path)
     assert "Traceback" in done.stderr

@@ -30,11 +30,15 @@ from wellread.settings import FinetuneSettings, TaskSettings
 from wellread.tasks.build import build as build_task
 from wellread.tasks.read import read_task
 from wellread.tasks.subset import subset
+from wellread.tasks.task import Task
 from wellread.tokens import tokenizer as tokenizers
 
 FOLDERS = {
     "ncbi-disease": "ner_ncbi_disease",
     "bc5cdr-chem": "ner_bc5cdr_chem",
+    "bc5cdr-disease": "ner_bc5cdr_disease",
+    "bc2gm": "ner_bc2gm",
+    "jnlpba": "ner_jnlpba",
     "biosses": "blurb_biosses",
     "bioasq": "blurb_bioasq",
     "chemprot": "scibert_tasks/chemprot",
@@ -73,14 +77,7 @@ def runs(model: Path, data: Path, out: Path, asked: str, wanted: list[tuple[int,
     left = [pair for pair in wanted if (model.name, asked, *pair) not in done]
     if not left:
         return
-    folder = out / "tasks" / name
-    if not folder.exists():
-        settings = TaskSettings(known=name, path=str(data / FOLDERS[name]))
-        with files.new_folder(folder) as partial:
-            build_task(name, settings, None, data, partial, 0)
-    task = read_task(folder, name)
-    # What is never looked at need not be predicted: one example stands for the test set.
-    task = replace(task, splits={**task.splits, "test": task.splits["test"][:1]})
+    task = task_of(name, data, out)
     tokenizer, layout = tokenizers.load(model), build.load_config(model).model_type
     stated = FinetuneSettings(recipe="stable", max_length=None if name == "biosses" else MAX_LENGTH)
     base = choose_head(stated, task, layout)
@@ -102,6 +99,18 @@ def runs(model: Path, data: Path, out: Path, asked: str, wanted: list[tuple[int,
         say(f"{asked}, rate {rate:g}, seed {seed}: dev {task.metric} {100 * line['dev']:.1f}")
         with (out / "runs.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(line) + "\n")
+
+
+def task_of(name: str, data: Path, out: Path) -> Task:
+    """A known task, built once under ``out``; all of its test set but one example is left out."""
+    folder = out / "tasks" / name
+    if not folder.exists():
+        settings = TaskSettings(known=name, path=str(data / FOLDERS[name]))
+        with files.new_folder(folder) as partial:
+            build_task(name, settings, None, data, partial, 0)
+    task = read_task(folder, name)
+    # What is never looked at need not be predicted: one example stands for the test set.
+    return replace(task, splits={**task.splits, "test": task.splits["test"][:1]})
 
 
 def read(out: Path) -> list[dict[str, Any]]:

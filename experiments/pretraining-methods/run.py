@@ -70,6 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--match", nargs="+", choices=tuple(page.MATCHES), default=tuple(page.MATCHES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=int, default=3, help="how many rates a pilot tries")
+    parser.add_argument("--rate", type=float, help="of the plain arm and all with its rate_key; no pilots")
     parser.add_argument("--share-rate", action="store_true", help="no pilots but of `rates` in the arms")
     parser.add_argument("--scales", type=float, nargs="*", default=(0.5, 2.0), help="other budgets of plain")
     parser.add_argument("--measures", nargs="*", choices=tuple(measures.PARTS), default=tuple(measures.PARTS))
@@ -129,7 +130,10 @@ def planned(
     for arm in chosen:
         with contextlib.suppress(NotRunError):
             plan = runs.budgets(study, arm)
-            rate = rates.get(PLAIN) if shared(arm, given) else runs.tuned(study, arm, plan["flops"])
+            if arm.name == PLAIN and given.rate:
+                rate: float | None = given.rate
+            else:
+                rate = rates.get(PLAIN) if shared(arm, given) else runs.tuned(study, arm, plan["flops"])
             if rate is None:
                 diverged.append(f"{arm.name}: all pilots")
                 continue
@@ -139,7 +143,11 @@ def planned(
 
 def shared(arm: Arm, given: argparse.Namespace) -> bool:
     """Whether the arm has the plain arm's learning rate without pilots of its own."""
-    return given.share_rate and not arm.own_rates and arm.name != PLAIN
+    if arm.name == PLAIN:
+        return False
+    if given.rate:
+        return arm.rate_key == declared.load(given.arms_file).arms[PLAIN].rate_key
+    return given.share_rate and not arm.own_rates
 
 
 def row(
@@ -217,7 +225,7 @@ def estimate(study: Study, chosen: list[Arm], given: argparse.Namespace) -> str:
         plan = runs.budgets(study, arm)
         kinds = {plan[match] for match in given.match}
         cost = runs.costs(study, arm)
-        rates = 0 if shared(arm, given) else study.rates
+        rates = 0 if shared(arm, given) or (arm.name == PLAIN and given.rate) else study.rates
         pilots = rates * study.arms.pilot_share * plan["flops"]
         pretraining = pace * cost.seconds * (given.seeds * sum(kinds) + pilots)
         measuring = each * given.seeds * len(kinds)

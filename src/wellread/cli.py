@@ -6,6 +6,9 @@ find, exits with code 2 (see ``guard``).
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,7 +73,13 @@ def _options(
 
 def main() -> None:
     """Entry point of the ``wellread`` program."""
+    sys.argv[1:] = [_at_home(argument) for argument in sys.argv[1:]]
     guarded(app)
+
+
+def _at_home(argument: str) -> str:
+    """``--out=~/runs`` as meant: shells open a tilde at the beginning of a word only."""
+    return re.sub(r"^(--[a-z-]+=)~(?=/|$)", lambda option: option[1] + str(Path.home()), argument)
 
 
 if __name__ == "__main__":
