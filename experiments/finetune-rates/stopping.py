@@ -36,7 +36,7 @@ from wellread.tasks.task import Example
 from wellread.tokens import tokenizer as tokenizers
 
 LOOKS = 10
-REST = 1_500  # examples of dev, beside those that are watched, that judge
+REST = 1_000  # examples of dev, beside those that are watched, that judge
 KEPT = "stopping.jsonl"
 # Looks in a row without a better one after which a run is stopped, and whether its best or its last is taken.
 RULES = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from typer.testing import CliRunner
 
@@ -70,6 +72,24 @@ def test_what_cannot_be_compared_is_refused(write, tmp_path):
     for name in ("d.json", "notes.md", "nowhere"):
         with pytest.raises(DataError, match="no result of a benchmark"):
             compare.read([tmp_path / name])
+
+
+def test_what_one_file_lacks_another_tells(write):
+    there = write("a.json", "ours", replace(state("ebm-pico", [0.7]), partial="no train file"))
+    lacking = write("b.json", "ours", TaskState("ebm-pico", missing="no folder"))
+    for order in ([there, lacking], [lacking, there]):
+        [ours] = compare.read(order)[1]
+        told = ours.tasks["ebm-pico"]
+        assert (told["partial"], told["missing"], ours.scores("ebm-pico")) == ("no train file", "", [70.0])
+
+
+def test_failed_runs_are_counted_once(write):
+    first = write("a.json", "ours", replace(state("gad", [0.5, 0.6]), failed=1))
+    same = write("b.json", "ours", replace(state("gad", [0.5, 0.6]), failed=1))
+    assert compare.read([first, same])[1][0].tasks["gad"]["failed"] == 1
+    overlapping = write("c.json", "ours", replace(state("gad", [0.6, 0.7], first=1), failed=1))
+    with pytest.raises(DataError, match="which of them failed"):
+        compare.read([first, overlapping])
 
 
 def test_the_command_prints_and_draws(write, tmp_path):

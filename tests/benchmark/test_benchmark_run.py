@@ -197,6 +197,8 @@ def test_large_models_get_the_rates_of_large_models(checkpoint, tmp_path) -> Non
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 768}))
     assert planning.settings_for(tmp_path, (), (0,)).learning_rate == 3e-5
     assert planning.settings_for(tmp_path, ("learning_rate=1e-5",), (0,)).learning_rate == 1e-5
+    named = planning.settings_for(tmp_path, ("recipe=standard",), (0,))
+    assert not named.model_fields_set & set(planning.LARGE_SETTINGS)  # the recipe picks them
 
 
 def test_plain_lines_say_what_is_new(finished, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from wellread.errors import ArtefactError, RecipeError
 from wellread.finetune import grid
 from wellread.models import build
 from wellread.serve.predict import Predictor
+from wellread.settings import FinetuneSettings
 from wellread.tasks.read import read_task, write_task
 
 QUICK = {"epochs": 1, "min_steps": 6, "max_steps": 6, "evaluations": 2}
@@ -198,6 +200,24 @@ def test_a_random_start_has_its_own_learning_rate(tasks, tokenizer_folder, tmp_p
     )
     run(tasks, tokenizer_folder, tmp_path / "a", budgets=(8,), seeds=(0,), random_learning_rate=7e-3)
     assert rates == [7e-3]
+
+
+def test_a_random_start_has_the_head_of_the_pretrained_one(tokenizer, tokenizer_folder, tmp_path):
+    task = toy.task("regress", 12, 6)
+    paired = {name: [replace(one, text_pair=one.text) for one in task.splits[name]] for name in task.splits}
+    write_task(replace(task, splits=paired), tmp_path / "task")
+    start = tmp_path / "start"
+    build.save(build.build(toy.model(), tokenizer, "mlm", 0), tokenizer, start)
+    heads = set()
+    for light in ("full", "lora"):
+        given = FinetuneSettings(recipe="stable", light={"method": light})
+        for name, begin in (("pretrained", start), ("random", toy.model())):
+            made = grid.Job(
+                *(tmp_path / "task", begin, tokenizer_folder, given, ("all",), tmp_path / "out"),
+                *("task", "m", name),
+            )
+            heads.add((light, grid._laid_out(made, quiet=True)[0].settings.head))
+    assert heads == {("full", "similarity"), ("lora", "classifier")}
 
 
 def test_a_pretrained_start_and_its_failed_runs(tasks, tokenizer, tokenizer_folder, tmp_path, capsys):

@@ -190,6 +190,16 @@ def test_a_budget_trains_on_its_examples_only(tokenizer):
     assert len(rows) == sum(len(e.tokens) for e in chosen)
 
 
+def test_scores_by_document_are_watched_on_whole_documents(tokenizer):
+    task = toy.task("multilabel", 10, 900)
+    dev = [replace(example, doc=f"d{number // 7}") for number, example in enumerate(task.splits["dev"])]
+    task = replace(task, metric="micro_f1_doc", splits={**task.splits, "dev": dev})
+    watched = data.prepare(task, task.splits["train"], tokenizer, 64).watched.examples
+    assert data.WATCHED <= len(watched) < data.WATCHED + 7
+    seen = {example.doc for example in watched}
+    assert watched == [example for example in dev if example.doc in seen]
+
+
 def test_a_large_dev_is_watched_by_a_fixed_sample(tokenizer):
     task = toy.task("classify", 10, data.WATCHED + 100)
     prepared = data.prepare(task, task.splits["train"], tokenizer, 64)

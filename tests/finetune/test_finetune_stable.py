@@ -39,6 +39,13 @@ def test_what_is_kept_depends_on_task_and_model(kind, examples, size, keeping):
     assert {key: found[key] for key in stable.KEEPING if key in found} == keeping
 
 
+@pytest.mark.parametrize("head", ["mlm", "similarity", "comparison"])
+def test_what_answers_with_its_last_layers_keeps_them(head):
+    assert picked(examples=64)["reinit_layers"] == 2
+    assert not picked(examples=64, head=head).keys() & set(stable.KEEPING)
+    assert not picked(examples=0).keys() & set(stable.KEEPING)
+
+
 def test_fewer_examples_take_more_epochs():
     assert [picked(examples=n)["epochs"] for n in (64, 999, 1000, 4999, 5000)] == [20, 20, 10, 10, 5]
     assert picked(examples=64)["min_steps"] * picked(examples=64)["batch"] / 64 == 50

@@ -213,6 +213,11 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
         ({"train": [row(n) for n in range(60)]}, "no dev file", "note"),
         ({"train": [row(n) for n in range(60)], "dev": [row(99)]}, "only 1 usable examples", "warning"),
         ({"train": [{"text": "x"}]}, "no row has a label", "error"),
+        (
+            {"train": [{"text": f"t{n}", "labels": []} for n in range(60)]},
+            "no training example has a label",
+            "error",
+        ),
         ({"train": []}, "holds no examples", "error"),
         ({"dev": [row(1)]}, "no train file", "error"),
         (
@@ -303,3 +308,12 @@ def test_entity_types_of_task_toml_may_be_plain(tmp_path: Path) -> None:
         (folder / "task.toml").write_text(f'kind = "tag"\nlabels = {names}\n')
         assert not found(folder, "not in task.toml")
         assert read_task(folder).labels == ("O", "B-Drug", "I-Drug")
+
+
+def test_questions_with_one_stem_and_other_options_are_two(tmp_path: Path) -> None:
+    def asked(number: int, label: str) -> dict:
+        options = [f"drug {number}", f"gene {number}"]
+        return {"text": "Which of the following is true?", "options": options, "label": label}
+
+    folder = put(tmp_path / "q", train=[asked(number, "AB"[number % 2]) for number in range(60)])
+    assert not found(folder, "again")

@@ -343,6 +343,11 @@ def test_bad_train_files_are_refused_with_their_line(tmp_path: Path, name: str) 
         ({"train": rows(4), "task_toml": 'metric = "entity_f1"'}, "no metric of a classify task", "task"),
         ({"train": rows(2)}, "has no examples", "task"),
         ({"train": rows(9, "a")}, "only one label in train", "train.jsonl:1"),
+        (
+            {"train": [{"text": f"t{n}", "labels": []} for n in range(9)]},
+            "no training example has a label",
+            "train.jsonl:1",
+        ),
     ],
 )
 def test_bad_folders_are_refused(tmp_path: Path, files: dict, what: str, where: str) -> None:

@@ -75,6 +75,8 @@ def read(paths: Sequence[Path]) -> tuple[Suite, list[Model]]:
 def _add(model: Model, tasks: Mapping[str, Told], file: Path) -> None:
     for name, told in tasks.items():
         known = model.tasks.setdefault(name, {**told, "failed": 0, **{key: {} for key in BY_SEED}})
+        if not known["values"]:  # an earlier file may have had no files of the task
+            known |= {key: told.get(key, "") for key in ("metric", "missing", "partial")}
         for seed, value in told["values"].items():
             if known["values"].get(seed, value) != value:
                 raise DataError(
@@ -82,8 +84,14 @@ def _add(model: Model, tasks: Mapping[str, Told], file: Path) -> None:
                     where=str(file),
                     fix="leave one of them out, or give the models different names (--name)",
                 )
-        if not set(told["values"]) <= set(known["values"]):
-            known["failed"] += int(told.get("failed") or 0)
+        new, failed = set(told["values"]) - set(known["values"]), int(told.get("failed") or 0)
+        if new and failed and len(new) < len(told["values"]):
+            raise DataError(
+                f"{model.name}, {name}: an earlier file has some of the seeds; which of them failed is not told",
+                where=str(file),
+                fix="give files with no seed in common",
+            )
+        known["failed"] += failed if new else 0
         for key in BY_SEED:
             known[key] |= told.get(key, {})
 

@@ -125,16 +125,19 @@ def _stands_on(rival: str, options: Options) -> Path | None:
 def settings_for(model: Path | None, changes: tuple[str, ...], seeds: tuple[int, ...]) -> FinetuneSettings:
     """The settings of every fine-tuning: the usual ones for the model's width, and what was asked for.
 
+    A named recipe among them picks by the model's size itself.
+
     Raises:
         RecipeError: an unknown key or an impossible value.
     """
     from wellread.models.build import load_config
 
+    asked = given.changes(changes)
     usual: dict[str, Any] = {}
-    if model is not None and load_config(model).hidden_size >= LARGE:
+    if model is not None and "recipe" not in asked and load_config(model).hidden_size >= LARGE:
         usual = dict(LARGE_SETTINGS)
     fixed = {"seeds": seeds, "starts": ("pretrained",)}
-    return merge(FinetuneSettings(), usual | given.changes(changes) | fixed, "--set")
+    return merge(FinetuneSettings(), usual | asked | fixed, "--set")
 
 
 def _data(folder: Path | None) -> Path:

@@ -253,7 +253,8 @@ def _units(folder: Path | None) -> Iterator[dict[str, Any]]:
 
 
 def _hashes(job: Job) -> dict[str, str]:
-    return {path.name: files.sha256_file(path) for path in _files(job)}
+    rival = {"rival": job.rival} if job.rival else {}
+    return rival | {path.name: files.sha256_file(path) for path in _files(job)}
 
 
 def _provenance(job: Job) -> dict[str, Any]:

@@ -73,6 +73,12 @@ class Document:
         return f"pmid:{self.meta['pmid']}" if self.meta.get("pmid") else self.id
 
     @property
+    def names(self) -> set[str]:
+        """The ids under which it may be known: its own, and those that its reader kept in ``meta``."""
+        also = (("pmid", "pmid:"), ("pmcid", "pmc:"))
+        return {self.id} | {prefix + self.meta[key] for key, prefix in also if self.meta.get(key)}
+
+    @property
     def body(self) -> str:
         """The sections' texts, one a paragraph, headings left out."""
         return "\n".join(section.text for section in self.sections)

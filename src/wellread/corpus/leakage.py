@@ -162,7 +162,7 @@ def _may_be_read(document: Document, tested: _Tested, exclude: bool, tally: _Tal
 
 def _hits(document: Document, tested: _Tested) -> list[tuple[int, str]]:
     """The examples with which a document overlaps, and how ("id" or "text"), in the order of the tasks."""
-    found = {at: "id" for name in _names(document) for at in tested.by_document.get(name, ())}
+    found = {at: "id" for name in document.names for at in tested.by_document.get(name, ())}
     if len(tested.runs):
         runs = np.unique(hashes(document.text, RUN_WORDS))
         low, high = (np.searchsorted(tested.runs, runs, side) for side in ("left", "right"))
@@ -174,12 +174,6 @@ def _hits(document: Document, tested: _Tested) -> list[tuple[int, str]]:
             for at in tested.example_of[texts[enough]]:
                 found.setdefault(int(at), "text")
     return sorted(found.items())
-
-
-def _names(document: Document) -> set[str]:
-    """The ids under which a document may be known: its own, and those that its reader kept in ``meta``."""
-    also = (("pmid", "pmid:"), ("pmcid", "pmc:"))
-    return {document.id} | {prefix + document.meta[key] for key, prefix in also if document.meta.get(key)}
 
 
 def _read_tasks(tasks: dict[str, Path]) -> _Tested:

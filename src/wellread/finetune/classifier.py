@@ -18,7 +18,7 @@ from wellread.finetune.objective import Objective, Split
 from wellread.finetune.stability import rdrop
 from wellread.models import heads
 from wellread.settings import FinetuneSettings
-from wellread.tasks.task import Example, Kind, list_options
+from wellread.tasks.task import Example, Kind
 
 LEVEL_SEQUENCES = 64
 
@@ -45,15 +45,9 @@ def encode(kind: Kind, tokenizer: Any, examples: Sequence[Example], max_length: 
     """Texts, pairs or words as sequences; the options of a question count as its second text."""
     if kind == "tag":
         return encoding.sentences(tokenizer, [example.tokens for example in examples], max_length)
-    second = [_second(example) for example in examples]
+    second = [example.second for example in examples]
     pairs = second if any(text is not None for text in second) else None
     return encoding.texts(tokenizer, [example.text for example in examples], pairs, max_length)
-
-
-def _second(example: Example) -> str | None:
-    if not example.options:
-        return example.text_pair
-    return "\n".join([*([example.text_pair] if example.text_pair else []), list_options(example.options)])
 
 
 def fit(

@@ -10,6 +10,7 @@ import numpy as np
 
 from wellread import rng
 from wellread.errors import RecipeError
+from wellread.evaluate.metrics import documents
 from wellread.finetune import answer_mask, classifier, comparison, likelihood, objective, similarity
 from wellread.finetune.head import Head
 from wellread.finetune.light import prompts
@@ -120,6 +121,12 @@ def check_head(settings: FinetuneSettings, task: Task, layout: str, budgets: Seq
             where="finetune.light.method",
             fix='use "lora", "houlsby", "lightweight", "residual", "bitfit" or "full"',
         )
+    if settings.reinit_layers and 0 in budgets:
+        raise RecipeError(
+            "layers that begin anew know nothing without labels",
+            where="finetune.reinit_layers",
+            fix=f"leave it out, or take 0 out of tasks.{task.name}.budgets",
+        )
     if settings.head in ("classifier", comparison.NAME) and 0 in budgets:
         raise RecipeError(
             "a fresh classification head knows nothing without labels",
@@ -189,12 +196,25 @@ def prepare(
     dev = splits["dev"]
     watched_task, watched = task, dev
     if len(dev.examples) > WATCHED:
-        chosen = rng.permute(np.arange(WATCHED), len(dev.examples), 0, "finetune-dev")
-        sample = [dev.examples[number] for number in np.sort(chosen)]
+        sample = _sample(dev.examples, whole_documents=task.metric == "micro_f1_doc")
         watched_task = replace(task, splits={**task.splits, "dev": sample})
         watched = encode_split(task, sample, tokenizer, max_length, head)
     rows = {example.id: number for number, example in enumerate(train)}
     return TaskData(task, splits, watched_task, watched, rows, head)
+
+
+def _sample(examples: list[Example], *, whole_documents: bool) -> list[Example]:
+    """About ``WATCHED`` examples, in their order; of a score by document with all sentences of each."""
+    if not whole_documents:
+        chosen = rng.permute(np.arange(WATCHED), len(examples), 0, "finetune-dev")
+        return [examples[number] for number in np.sort(chosen)]
+    of = documents(examples)
+    count, kept = int(of.max()) + 1, np.zeros(len(examples), dtype=bool)
+    for document in rng.permute(np.arange(count), count, 0, "finetune-dev"):
+        if kept.sum() >= WATCHED:
+            break
+        kept |= of == document
+    return [examples[number] for number in np.flatnonzero(kept)]
 
 
 def encode_split(

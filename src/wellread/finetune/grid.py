@@ -115,13 +115,14 @@ def run(job: Job, *, threads: int = 1, quiet: bool = False) -> None:
 
 def _laid_out(job: Job, *, quiet: bool) -> tuple[Grid, Task]:
     """The job's runs, and its task; what cannot be done is refused here, before any work."""
-    settings = _from_random(job.settings) if job.start_name == "random" else job.settings
-    longest(job.start, settings)
-    stable.check(settings, stable.size_of(job.start))
+    longest(job.start, job.settings)
+    stable.check(job.settings, stable.size_of(job.start))
     task = read_task(job.task, job.task_name)
     start = job.start
     layout = start.layout if isinstance(start, ModelSettings) else build.load_config(start).model_type
-    settings = choose_head(settings, task, layout)
+    settings = choose_head(job.settings, task, layout)
+    if job.start_name == "random":
+        settings = _from_random(settings)
     check_head(settings, task, layout, job.budgets)
     chosen = distinct_budgets(job.budgets, len(task.splits["train"]), quiet=quiet)
     if settings.class_weights and task.kind == "regress" and not quiet:

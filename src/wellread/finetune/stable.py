@@ -75,6 +75,8 @@ def resolve(
     picked: dict[str, Any] = {}
     if settings.recipe is not None:
         chosen = standard(kind, size) if settings.recipe == "standard" else stable(kind, examples, size)
+        if settings.head != "classifier" or not examples:
+            chosen.pop("reinit_layers", None)  # what is asked there is what the last layers have learnt
         stated = settings.model_fields_set
         # What a light-weight method freezes must not be re-initialised, and has no rates.
         alone = stated & set(KEEPING) or settings.light.method != "full"

@@ -210,6 +210,8 @@ def _labels(placed: list[_Placed], kind: Kind, settings: dict[str, Any], folder:
     train = Counter(name for one in placed if one.split == "train" for name in names_of(one.example, kind))
     stated = settings.get("labels") or []
     known = entity_types(stated) if kind == "tag" else set(stated)
+    if not train and kind != "classify":
+        yield Finding("error", "no training example has a label", str(folder), "name the right column")
     for one in placed:
         for name in sorted(names_of(one.example, kind)):
             if known and name not in known:
@@ -310,7 +312,7 @@ def _shown(name: str) -> str:
 
 
 def _key(example: Example) -> tuple[str, str]:
-    return " ".join(example.text.lower().split()), " ".join((example.text_pair or "").lower().split())
+    return " ".join(example.text.lower().split()), " ".join((example.second or "").lower().split())
 
 
 def _duplicates(placed: list[_Placed]) -> Iterator[Finding]:
@@ -362,7 +364,7 @@ def _documents(placed: list[_Placed]) -> Iterator[Finding]:
 
 def _lengths(placed: list[_Placed]) -> Iterator[Finding]:
     for one in placed:
-        words = len(one.example.tokens) or len(f"{one.example.text} {one.example.text_pair or ''}".split())
+        words = len(one.example.tokens) or len(f"{one.example.text} {one.example.second or ''}".split())
         if words > LONG_WORDS:
             what = f"{words} words: longer than most models read at once"
             yield Finding("warning", what, one.where, "cut it into parts, or raise model.max_length")

@@ -98,7 +98,7 @@ def _leave_train_every_label(split_of: list[str], names: list[set[str]]) -> None
 
 
 def _text(example: Example) -> str:
-    return f"{example.text}\t{example.text_pair or ''}"
+    return f"{example.text}\t{example.second or ''}"
 
 
 def text_key(text: str) -> int:

@@ -221,6 +221,13 @@ def _label_names(
     """Label names in order; ``names`` are those of task.toml (``stated``) or those seen in train."""
     if kind == "regress":
         return ("score",)
+    if not names:
+        keys = "labels" if kind == "multilabel" else "tags"
+        raise DataError(
+            "no training example has a label",
+            where=rows["train"][0].where,
+            fix=f'name the right column: examples of this kind have "{keys}"',
+        )
     if kind == "tag":
         names = sorted(entity_types(names) if stated else names)
     elif len(names) < 2 and kind == "classify":

@@ -48,6 +48,13 @@ class Example:
     doc: str = ""
     options: tuple[str, ...] = ()
 
+    @property
+    def second(self) -> str | None:
+        """What is read after ``text``: the second text, the options of a question; None without either."""
+        if not self.options:
+            return self.text_pair
+        return "\n".join([*([self.text_pair] if self.text_pair else []), list_options(self.options)])
+
 
 def list_options(options: Sequence[str], letters: Sequence[str] = LETTERS) -> str:
     """The options of a question a line, each after its letter."""

@@ -1,6 +1,7 @@
 """The whole of ``wellread distil``, interrupted and not, and the commands."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import toy
@@ -78,6 +79,26 @@ def test_the_result_is_a_stock_model_and_what_it_took(given, tmp_path):
     assert found["student"]["parameters"] < found["teacher"]["parameters"]
     AutoModelForSequenceClassification.from_pretrained(found["model"])
     assert next(Predictor.load(found["model"]).predict(["treated with aspirin extract"]))["label"]
+
+
+def test_a_student_that_failed_counts(given, tmp_path, monkeypatch):
+    plain = student.distil
+
+    def broken(lesson, start, tokenizer, settings, training, seed, **more):
+        found = plain(lesson, start, tokenizer, settings, training, seed, **more)
+        if seed == 1:
+            nothing = dict.fromkeys(found.dev, 0.0), dict.fromkeys(found.test, 0.0)
+            found = replace(
+                found, failed=True, failure="made so", dev=nothing[0], test=nothing[1], model=None
+            )
+        return found
+
+    monkeypatch.setattr(student, "distil", broken)
+    found = running.run(job(given, tmp_path / "a"), quiet=True)
+    kept = found["best"]["test"]
+    assert found["mean"]["test"] == pytest.approx(kept / 2)
+    assert found["std"]["test"] == pytest.approx(kept / 2**0.5)
+    assert "mean of 2 (1 failed)" in running.to_text(found)
 
 
 def test_the_command(given, tmp_path):

@@ -51,6 +51,16 @@ def test_tested_texts_and_their_documents_are_left_out(task, sentences, tmp_path
     assert set(texts(found)) - set(texts(again)) == {sentences[2]}
 
 
+def test_a_tested_document_is_known_by_its_pmid_too(task, sentences, tmp_path):
+    rows = [{"id": f"mine-{at}", "pmid": str(at), "text": text} for at, text in enumerate(sentences)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    behind = replace(task.splits["test"][0], doc="pmid:3")
+    linked = replace(task, splits={**task.splits, "test": [behind, *task.splits["test"][1:]]})
+    found = gather(linked, [str(tmp_path / "a.jsonl")], settings(), quiet=True)
+    assert found.counts["in dev or test"] == 1
+    assert sentences[3] not in texts(found)
+
+
 def test_each_text_comes_once_and_the_task_s_own_only_if_wanted(task, sentences, tmp_path):
     own = task.splits["train"][3].text
     path = write(tmp_path / "a.jsonl", [*sentences, *sentences, own])

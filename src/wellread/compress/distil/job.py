@@ -134,7 +134,7 @@ def to_text(found: dict[str, Any]) -> str:
     for name, size, scores in (
         ("teacher", teacher, {split: teacher[split][metric] for split in ("dev", "test")}),
         ("student, best on dev", pupil, found["best"]),
-        (f"student, mean of {sum(not one['failed'] for one in found['runs'])}", pupil, found["mean"]),
+        (f"student, mean of {len(found['runs'])}{_failed(found['runs'])}", pupil, found["mean"]),
     ):
         numbers = (f"{100 * scores[split]:.1f}" for split in ("dev", "test"))
         rows.append([name, f"{size['parameters']:,}", f"{size['bytes'] / 1e6:.1f}", *numbers])
@@ -145,6 +145,11 @@ def to_text(found: dict[str, Any]) -> str:
         )
         for name, *cells in rows
     )
+
+
+def _failed(runs: list[dict[str, Any]]) -> str:
+    count = sum(one["failed"] for one in runs)
+    return f" ({count} failed)" if count else ""
 
 
 def _teacher(teacher: Path, task: str) -> tuple[Path, Path]:
@@ -206,10 +211,9 @@ def _finish(job: Job, task: Task, told: dict[str, Any]) -> dict[str, Any]:
     source, model = _unit(job, best["seed"]) / "model", job.out / "model"
     with files.new_folder(model) as partial:
         shutil.copytree(source, partial, dirs_exist_ok=True)
-    mean, std = (
-        {split: pool([one[split][task.metric] for one in whole]) for split in ("dev", "test")}
-        for pool in (statistics.fmean, statistics.pstdev)
-    )
+    # A student that failed scores 0, and counts.
+    scores = {split: [one[split][task.metric] for one in results] for split in ("dev", "test")}
+    std = {split: statistics.stdev(values) if len(values) > 1 else None for split, values in scores.items()}
     kept = ("seed", "failed", "dev", "test", "steps", "best_step", "picked")
     found = {
         "task": task.name,
@@ -221,7 +225,7 @@ def _finish(job: Job, task: Task, told: dict[str, Any]) -> dict[str, Any]:
         "settings": job.settings.model_dump(mode="json"),
         "runs": [{key: one[key] for key in kept} for one in results],
         "best": {"seed": best["seed"], **{split: best[split][task.metric] for split in ("dev", "test")}},
-        "mean": mean,
+        "mean": {split: statistics.fmean(values) for split, values in scores.items()},
         "std": std,
         "model": str(model),
     }

@@ -26,6 +26,7 @@ from wellread.finetune.data import TaskData
 from wellread.finetune.head import neighbours, precision
 from wellread.finetune.loop import FinetuneResult, finetune, tune
 from wellread.finetune.objective import Objective, Split
+from wellread.finetune.stability.freeze import freeze
 from wellread.models import heads, packed
 from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.task import Example, Kind, Task
@@ -166,7 +167,9 @@ def _fine_tuned(
     task, model = lesson.gold.task, first.model
     before = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
     examples = task.splits["train"]
-    resolved, _ = stable.resolve(training, task.kind, len(examples), stable.size_of(start))
+    resolved, picked = stable.resolve(training, task.kind, len(examples), stable.size_of(start))
+    model.requires_grad_(True)
+    freeze(model, resolved.freeze_layers)
     after = tune(
         packed.enable(model),
         lesson.gold,
@@ -180,7 +183,7 @@ def _fine_tuned(
         first.model, first.history = packed.disable(model.cpu().eval()), history
         model.load_state_dict(before)
         return first
-    after.picked = first.picked | {"stage": "fine-tuned"}
+    after.picked = picked | {"stage": "fine-tuned"}
     after.history = history
     return after
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from wellread import stages
 from wellread.compress.distil.settings import DistilSettings
+from wellread.corpus.documents import Document
 from wellread.errors import DataError
 from wellread.progress import Progress
 from wellread.tasks.examples import TOKEN
@@ -73,7 +74,7 @@ def gather(
     kept: dict[int, Example] = {}
     heap: list[int] = []  # negative hashes: the largest of those kept is first
     with Progress("transfer", None, "texts", quiet=quiet) as progress:
-        for example in _texts(task, sources, found):
+        for example in _texts(task, sources, found, known.documents):
             progress.advance()
             found.counts["read"] += 1
             normal = _normal(_text(example))
@@ -131,23 +132,24 @@ class _Known:
         return "" if self.least <= _words(example) <= self.most else "length"
 
 
-def _texts(task: Task, sources: Iterable[str], found: Transfer) -> Iterator[Example]:
-    """Unlabelled examples of the task's kind."""
+def _texts(task: Task, sources: Iterable[str], found: Transfer, tested: set[str]) -> Iterator[Example]:
+    """Unlabelled examples of the task's kind; a document in ``tested`` goes by the name that it has there."""
     pairs = any(one.text_pair is not None or one.options for one in task.splits["train"])
     for source in sources:
         if pairs:
             yield from _pairs(source)
             continue
         if found.unit is None:
-            probe = (text for (_, text), _ in zip(_documents(source), range(PROBED), strict=False))
+            probe = (one.text for one, _ in zip(_documents(source), range(PROBED), strict=False))
             found.unit = unit_of(task, probe)
-        for name, text in _documents(source):
-            for part in split_sentences(text) if found.unit == "sentence" else [text]:
-                yield _example(task, part, name)
+        for document in _documents(source):
+            name = min(document.names & tested, default=document.identity)
+            parts = split_sentences(document.text) if found.unit == "sentence" else [document.text]
+            yield from (_example(task, part, name) for part in parts)
 
 
-def _documents(source: str) -> Iterator[tuple[str, str]]:
-    """(id, clean text) of the documents of a source."""
+def _documents(source: str) -> Iterator[Document]:
+    """The documents of a source, cleaned."""
     from wellread.corpus import documents
     from wellread.corpus.clean import clean
     from wellread.corpus.prepare import source_files
@@ -163,12 +165,10 @@ def _documents(source: str) -> Iterator[tuple[str, str]]:
                 "the run has no pre-training documents", where=source, fix="`wellread tokenize` its recipe"
             )
         wanted = set(chosen.read_text("utf-8").splitlines())
-        yield from ((one.id, one.text) for one in documents.read(corpus) if one.id in wanted)
+        yield from (one for one in documents.read(corpus) if one.id in wanted)
         return
     for path in source_files(CorpusSettings(sources=(source,)), Path.cwd()):
-        for document in detect.read(path):
-            cleaned = clean(document)
-            yield cleaned.id, cleaned.text
+        yield from map(clean, detect.read(path))
 
 
 def _pairs(source: str) -> Iterator[Example]:

@@ -65,7 +65,7 @@ def fit(task: Task, train: list[Example], seed: int) -> Fitted:
 
 def word_pieces(train: Examples) -> Any:
     """A WordPiece tokenizer of the training texts."""
-    texts = [text for example in train for text in (example.text, example.text_pair) if text]
+    texts = [text for example in train for text in (example.text, example.second) if text]
     with tempfile.TemporaryDirectory(prefix="wellread-cct-") as name:
         tokenizers.train(texts, PIECES, Path(name), causal=False, max_length=MAX_LENGTH, quiet=True)
         return tokenizers.load(name)

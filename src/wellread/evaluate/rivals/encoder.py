@@ -94,9 +94,9 @@ def embeddings(task: Task, examples: Examples, encoder: Encoder) -> np.ndarray:
     if task.kind == "tag":
         return encoder.words([example.tokens for example in examples])
     first = encoder.texts([example.text for example in examples])
-    if all(example.text_pair is None for example in examples):
+    if all(example.second is None for example in examples):
         return first
-    second = encoder.texts([example.text_pair or "" for example in examples])
+    second = encoder.texts([example.second or "" for example in examples])
     return dense.pair_features(first, second, task.kind)
 
 

@@ -116,7 +116,7 @@ def tune(
 
 
 def _text(example: Example) -> str:
-    return example.text if example.text_pair is None else f"{example.text} {example.text_pair}"
+    return example.text if example.second is None else f"{example.text} {example.second}"
 
 
 def _labels(example: Example) -> tuple[str, ...]:

@@ -25,9 +25,9 @@ def features(task: Task, examples: Examples, vectors: Vectors) -> np.ndarray:
     if task.kind == "tag":
         return np.concatenate([_words(example.tokens, vectors) for example in examples])
     first = text_vectors([example.text for example in examples], vectors)
-    if all(example.text_pair is None for example in examples):
+    if all(example.second is None for example in examples):
         return first
-    second = text_vectors([example.text_pair or "" for example in examples], vectors)
+    second = text_vectors([example.second or "" for example in examples], vectors)
     return dense.pair_features(first, second, task.kind)
 
 

@@ -39,7 +39,7 @@ def candidates(task: Task, train: Examples) -> Iterator[Fitted]:
 
 
 def _text(example: Example) -> str:
-    return example.text if example.text_pair is None else f"{example.text}\n{example.text_pair}"
+    return example.text if example.second is None else f"{example.text}\n{example.second}"
 
 
 def _featuriser(train: Examples, pairs_alone: bool = False) -> tuple[Any, int]:
@@ -52,7 +52,7 @@ def _featuriser(train: Examples, pairs_alone: bool = False) -> tuple[Any, int]:
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]")
     fitted = vectorizer.fit_transform([_text(example) for example in train])
-    pairs = any(example.text_pair is not None for example in train)
+    pairs = any(example.second is not None for example in train)
     size = sum(len(term.encode()) + 8 for term in vectorizer.vocabulary_)
 
     def features(examples: Examples) -> Any:
@@ -70,12 +70,12 @@ def _featuriser(train: Examples, pairs_alone: bool = False) -> tuple[Any, int]:
 def _similarity(vectorizer: Any, examples: Examples) -> np.ndarray:
     """Cosine of the two TF-IDF vectors, Jaccard of the words, and ratio of lengths: (examples, 3)."""
     first = vectorizer.transform([example.text for example in examples])
-    second = vectorizer.transform([example.text_pair or "" for example in examples])
+    second = vectorizer.transform([example.second or "" for example in examples])
     found = np.zeros((len(examples), 3))
     found[:, 0] = np.asarray(first.multiply(second).sum(axis=1)).ravel()
     for index, example in enumerate(examples):
         words = set(example.text.lower().split())
-        other = set((example.text_pair or "").lower().split())
+        other = set((example.second or "").lower().split())
         found[index, 1] = len(words & other) / max(len(words | other), 1)
         found[index, 2] = min(len(words), len(other)) / max(len(words), len(other), 1)
     return found
