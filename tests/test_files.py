@@ -48,6 +48,33 @@ def test_missing_and_extra_files_are_found(tmp_path):
         files.check(tmp_path / "a")
 
 
+def test_what_was_added_is_no_damage_and_nobody_is_told_to_delete_the_folder(tmp_path):
+    make(tmp_path / "a", one="1", **{"README.md": "card"})
+    (tmp_path / "a" / "README.md").write_text("card, and how we use it")
+    (tmp_path / "a" / ".gitattributes").write_text("*.onnx filter=lfs")
+    files.check(tmp_path / "a")
+    assert len(files.problems(tmp_path / "a")) == 2  # but they are told of
+    (tmp_path / "a" / "script.py").write_text("3")
+    with pytest.raises(ArtefactError, match="1 file.*script.py") as caught:
+        files.check(tmp_path / "a")
+    assert "delete" not in caught.value.fix
+    (tmp_path / "a" / "one").write_text("2")
+    with pytest.raises(ArtefactError, match="damaged"):
+        files.check(tmp_path / "a")
+
+
+def test_a_part_is_compared_with_the_manifest_above(tmp_path):
+    make(tmp_path / "a", **{"model/one": "1", "log": "2"})
+    make(tmp_path / "b", **{"other/one": "1"})
+    (tmp_path / "b" / "model").mkdir()
+    (tmp_path / "a" / "log").write_text("3")
+    for part in ("a/model", "b/model", "nowhere"):
+        files.check_part(tmp_path / part)
+    (tmp_path / "a" / "model" / "one").write_text("2")
+    with pytest.raises(ArtefactError, match="damaged"):
+        files.check_part(tmp_path / "a" / "model")
+
+
 def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path):
     make(tmp_path / "a", one="old")
     with pytest.raises(RuntimeError), files.new_folder(tmp_path / "a") as partial:

@@ -1,13 +1,16 @@
 """Recipes that the command line changes: they begin elsewhere, and the copy says so."""
 
+import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
 
+import wellread
 from synthetic import RECIPE
-from wellread import given, recipe
-from wellread.errors import RecipeError
+from wellread import files, given, recipe
+from wellread.errors import ArtefactError, RecipeError
+from wellread.serve.export import export
 
 TEXT = RECIPE.format(epochs=1, checkpoint_seconds=60).encode()
 MINI = "wellread-pubmed-mini"
@@ -95,6 +98,28 @@ def test_changes_of_a_table_add_up_and_words_need_no_quotes():
 def test_a_change_that_is_none_is_refused(pair):
     with pytest.raises(RecipeError, match=r"KEY=VALUE|a key"):
         given.changes((pair,))
+
+
+@pytest.mark.parametrize("pair", ["seeds=[7, 8]", 'starts=["random"]'])
+def test_what_has_an_option_of_its_own_cannot_be_set(pair):
+    with pytest.raises(RecipeError, match="cannot be set here"):
+        given.changes((pair,))
+
+
+def test_a_damaged_model_of_a_run_is_refused_wherever_it_is_given(tmp_path):
+    """Its hashes stand in the manifest of its stage."""
+    stage = tmp_path / "run" / "stages" / "pretrain" / "main"
+    known = Path(__file__).parents[1] / "models" / MINI
+    shutil.copytree(known, stage / "model", ignore=shutil.ignore_patterns(files.MANIFEST))
+    files.write_manifest(stage)
+    assert given.checkpoint(stage / "model") == (stage / "model").resolve()
+    weights = stage / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for use in (given.checkpoint, wellread.load, lambda folder: export(folder, tmp_path / "out")):
+        with pytest.raises(ArtefactError, match="damaged"):
+            use(stage / "model")
 
 
 def test_models_of_runs_have_the_names_of_their_runs():

@@ -1,9 +1,11 @@
 """How programs end: the exit code says why, and nobody sees a traceback who has not asked for one."""
 
+import errno
 import signal
 import sys
 
 import pytest
+import typer
 
 from wellread.errors import UserError
 from wellread.guard import guarded
@@ -32,6 +34,33 @@ def test_what_stops_a_program_becomes_a_message_and_a_code(error, code, said, ca
     with pytest.raises(SystemExit) as stopped:
         guarded(lambda: stop(error))
     assert stopped.value.code == code and capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("predict", "Interrupted.\n"), ("run", "Interrupted; the same command continues.\n")],
+)
+def test_only_what_goes_on_is_said_to_go_on(command, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["wellread", command])
+    with pytest.raises(SystemExit):
+        guarded(lambda: stop(KeyboardInterrupt()))
+    assert capsys.readouterr().err == said
+    with pytest.raises(SystemExit):
+        guarded(lambda: stop(ValueError("odd")))
+    assert ("by the same command" in capsys.readouterr().err) == (command == "run")
+
+
+def test_nobody_reading_on_is_no_failure(capsys):
+    """As typer ends a command whose reader has gone."""
+    app = typer.Typer()
+    app.command()(lambda: stop(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    streams = sys.stdout, sys.stderr
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            guarded(app)
+    finally:
+        sys.stdout, sys.stderr = streams
+    assert stopped.value.code == 0 and capsys.readouterr().err == ""
 
 
 def test_debug_shows_the_error_itself_and_is_no_argument_of_the_program(monkeypatch):

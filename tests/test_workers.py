@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from wellread import workers
 from wellread.errors import DataError, UserError
 from wellread.workers import share, side_by_side, tick
 
@@ -42,6 +43,36 @@ def die(folder, number):
 def wait(folder, number):
     (Path(folder) / str(number)).write_text(str(os.getpid()))
     time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, 2),
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/a/b", {"cpu.max": "max 100000", "a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/of-another-container", {"cpu.max": "5000 100000"}, 1),
+        (
+            "3:cpu,cpuacct:/a\n1:memory:/",
+            {"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"},
+            3,
+        ),
+        ("3:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ("0::/", {"cpu.max": "9900000 100000"}, 8),
+        ("", {}, 8),
+    ],
+)
+def test_a_containers_share_of_time_counts_as_cores(groups, files, expected, tmp_path, monkeypatch):
+    (tmp_path / "own").write_text(groups)
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text + "\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(workers, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(workers, "GROUPS", tmp_path / "groups")
+    assert workers.cores() == expected
+    monkeypatch.setattr(workers, "OWN_GROUPS", tmp_path / "none")
+    assert workers.cores() == 8
 
 
 def test_cores_are_shared_out():

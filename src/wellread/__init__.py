@@ -17,11 +17,13 @@ from wellread.errors import ArtefactError, DataError, RecipeError, UserError
 if TYPE_CHECKING:
     from wellread.api import Run, load, open_run, run
     from wellread.recipe import Recipe
+    from wellread.serve.predict import Predictor
 
 __version__ = "0.1.0"
 __all__ = [
     "ArtefactError",
     "DataError",
+    "Predictor",
     "Recipe",
     "RecipeError",
     "Run",
@@ -37,6 +39,7 @@ _HOMES = {
     "open_run": "wellread.api",
     "run": "wellread.api",
     "Recipe": "wellread.recipe",
+    "Predictor": "wellread.serve.predict",
 }
 
 

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wellread import __version__, files, given, recipe
 from wellread import stages as engine
@@ -23,6 +23,9 @@ from wellread.pipeline.order import stages
 from wellread.pretrain import processes as workers
 from wellread.progress import say
 from wellread.workers import cores
+
+if TYPE_CHECKING:
+    from wellread.serve.predict import Predictor
 
 # Copies of stages' files at the top of the run folder, where people look first.
 OUTPUTS = {"report.html": "report", "model_card.md": "report", "metrics.json": "evaluate"}
@@ -128,6 +131,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._predictors: dict[Path, tuple[int, Predictor]] = {}
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -189,10 +193,18 @@ class Run:
         return list(self.stream(task, texts, variant))
 
     def stream(self, task: str, texts: Iterable[Any], variant: str | None = None) -> Iterator[dict[str, Any]]:
-        """As :meth:`predict`, in bounded memory, as the texts come."""
+        """As :meth:`predict`, in bounded memory: up to 512 texts are read before the first answer."""
+        yield from self.predictor(task, variant).predict(texts)
+
+    def predictor(self, task: str, variant: str | None = None) -> Predictor:
+        """The model of a task, loaded at the first call and kept until it is made anew."""
         from wellread.serve.predict import Predictor
 
-        yield from Predictor.load(self.model(task, variant)).predict(texts)
+        folder = self.model(task, variant)
+        made = folder.stat().st_mtime_ns
+        if self._predictors.get(folder, (None,))[0] != made:
+            self._predictors[folder] = made, Predictor.load(folder)
+        return self._predictors[folder][1]
 
     def compress(
         self, task: str, *, target: str = "auto", max_drop: float = 0.5, out: str | Path, quiet: bool = False

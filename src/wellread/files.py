@@ -24,6 +24,8 @@ MANIFEST = "manifest.json"
 # no part of what a folder *is*, so that two equal runs have the same identity.  Nor are the manifests of
 # folders within, which hold the hashes of such files.
 NOT_IDENTITY = frozenset({"costs.json", "timing.jsonl", MANIFEST})
+CARD = "README.md"  # users write it anew; no program reads it
+_ADDED = "not in the manifest"
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -129,41 +131,85 @@ def identity(folder: Path) -> str:
 
 def problems(folder: Path) -> list[str]:
     """What differs between a committed folder and its manifest, one line each; empty when intact."""
-    folder = Path(folder)
+    return [f"{path}: {what}" for path, what in _differences(Path(folder))]
+
+
+def _differences(folder: Path, below: Path | None = None) -> list[tuple[Path, str]]:
+    """Each path that differs from the folder's manifest (all, or those within ``below``), and how."""
     manifest = read_manifest(folder)
     if manifest is None:
-        return [f"{folder / MANIFEST}: missing or unreadable"]
+        return [(folder / MANIFEST, "missing or unreadable")]
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     spelling = (folder / MANIFEST).read_bytes() == _indented_json(manifest)
     if not spelling or manifest.get("sha256") != sha256_bytes(canonical_json(rest)):
-        return [f"{folder / MANIFEST}: content changed"]
-    found = []
-    present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+        return [(folder / MANIFEST, "content changed")]
+    found, within = [], below or folder
+    present = {
+        path.relative_to(folder).as_posix(): path for path in _files(folder) if path.is_relative_to(within)
+    }
     for name, entry in manifest["files"].items():
+        if not (folder / name).is_relative_to(within):
+            continue
         path = present.pop(name, None)
         if path is None:
-            found.append(f"{folder / name}: missing")
+            found.append((folder / name, "missing"))
         elif path.stat().st_size != entry["bytes"]:
-            found.append(f"{path}: {path.stat().st_size} bytes, {entry['bytes']} expected")
+            found.append((path, f"{path.stat().st_size} bytes, {entry['bytes']} expected"))
         elif sha256_file(path) != entry["sha256"]:
-            found.append(f"{path}: content changed (SHA-256 differs)")
-    found.extend(f"{path}: not in the manifest" for path in present.values())
-    return found
+            found.append((path, "content changed (SHA-256 differs)"))
+    return found + [(path, _ADDED) for path in present.values()]
 
 
-def check(folder: Path) -> None:
+def check(folder: Path, below: Path | None = None) -> None:
     """Refuse a committed folder that differs from its manifest.
+
+    README.md and hidden files, as git and file managers leave them, may differ: nothing of ours reads them.
+
+    Args:
+        folder: with the manifest.
+        below: a folder in it that alone is looked at; default all of it.
 
     Raises:
         ArtefactError: naming the first file that differs.
     """
-    found = problems(folder)
+    folder = Path(folder)
+    found = [(path, what) for path, what in _differences(folder, below) if not _unread(path, folder)]
+    if found and all(what == _ADDED for _, what in found):
+        first = found[0][0].relative_to(folder).as_posix()
+        raise ArtefactError(
+            f"{len(found)} file(s) beside those of the manifest, the first is {first}",
+            where=str(folder),
+            fix="move what you have added to another folder",
+        )
     if found:
         raise ArtefactError(
-            f"the folder is damaged ({len(found)} problem(s)): {found[0]}",
+            f"the folder is damaged ({len(found)} problem(s)): {found[0][0]}: {found[0][1]}",
             where=str(folder),
-            fix="delete the folder and run the same command again; it will be made anew",
+            fix="restore it from its source, or delete it and run again the command that makes it",
         )
+
+
+def check_part(folder: Path) -> None:
+    """As :func:`check`, by a folder's own manifest or by that of the folder above where it names its files.
+
+    A model of a run stands in the folder of its stage.  Where there is no manifest nothing is refused.
+
+    Raises:
+        ArtefactError: naming the first file that differs.
+    """
+    folder = Path(folder).resolve()
+    if (folder / MANIFEST).exists():
+        check(folder)
+        return
+    above = read_manifest(folder.parent)
+    names = above.get("files") if isinstance(above, dict) else None
+    if isinstance(names, dict) and any(name.startswith(f"{folder.name}/") for name in names):
+        check(folder.parent, folder)
+
+
+def _unread(path: Path, folder: Path) -> bool:
+    """Whether no program reads a file of a folder."""
+    return path.name == CARD or any(name.startswith(".") for name in path.relative_to(folder).parts)
 
 
 def partial_path(final: Path) -> Path:

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from wellread import stages
+from wellread import files, stages
 from wellread.errors import RecipeError
 from wellread.recipe import overlaid
 
@@ -19,7 +19,7 @@ def checkpoint(path: Path) -> Path:
     model of that name (``wellread data list``).
 
     Raises:
-        ArtefactError: no model there, or none that can be read.
+        ArtefactError: no model there, none that can be read, or one that differs from its manifest.
     """
     from wellread import known_models as known
     from wellread.api import open_run
@@ -27,9 +27,11 @@ def checkpoint(path: Path) -> Path:
     from wellread.tokens import tokenizer
 
     if not path.exists() and str(path) in known.WHAT:
-        path = known.folder_of(str(path), path, "--model")
-    elif not (path / "config.json").exists() and (path / stages.STAGES).is_dir():
-        path = open_run(path).model()
+        path = known.folder_of(str(path), path, "--model")  # which has compared its hashes
+    else:
+        if not (path / "config.json").exists() and (path / stages.STAGES).is_dir():
+            path = open_run(path).model()
+        files.check_part(path)
     load_config(path)
     tokenizer.load(path)
     return path.resolve()
@@ -52,17 +54,26 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-.")
 
 
+# Keys of [finetune] that the commands set themselves, and what to give instead.
+ELSEWHERE = {
+    "seeds": "say how many with --seeds",
+    "starts": "compare with a random start in a recipe: finetune.starts",
+}
+
+
 def changes(pairs: tuple[str, ...]) -> dict[str, Any]:
     """Settings from "KEY=VALUE", the value as in TOML, or else a string; "TABLE.KEY" sets one key of a table.
 
     Raises:
-        RecipeError: no "=".
+        RecipeError: no "=", or a key that a command has an option for.
     """
     found: dict[str, Any] = {}
     for pair in pairs:
         key, mark, value = pair.partition("=")
         if not mark:
             raise RecipeError("not KEY=VALUE", where=f"--set {pair}", fix="write --set learning_rate=3e-5")
+        if key.strip() in ELSEWHERE:
+            raise RecipeError("cannot be set here", where=f"--set {pair}", fix=ELSEWHERE[key.strip()])
         found = overlaid(found, _parsed(key.strip(), value.strip(), pair))
     return found
 

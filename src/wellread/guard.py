@@ -10,6 +10,9 @@ from typing import NoReturn
 from wellread.errors import UserError
 from wellread.progress import say
 
+# Commands that begin anew each time; nothing is kept of one that was interrupted.
+AT_ONCE = frozenset({"bench", "committee", "export", "extend", "predict"})
+
 
 def guarded(main: Callable[[], object]) -> None:
     """Run a program; whatever stops it becomes a message and an exit code, without a traceback.
@@ -35,10 +38,12 @@ def guarded(main: Callable[[], object]) -> None:
         say(f"Error: {error}")
         sys.exit(UserError.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:
-        # typer makes an exit with 130 of an interruption.
+        # typer makes an exit with 130 of an interruption, and one with 1 where nobody reads on (`| head -1`).
         if isinstance(stop, SystemExit) and stop.code != 128 + signal.SIGINT:
+            if isinstance(stop.__context__, BrokenPipeError):
+                sys.exit(0)
             raise
-        say("Interrupted; the same command continues.")
+        say("Interrupted; the same command continues." if _continues() else "Interrupted.")
         sys.exit(128 + (terminations[0] if terminations else signal.SIGINT))
     except BrokenPipeError:
         sys.stderr.close()
@@ -47,5 +52,11 @@ def guarded(main: Callable[[], object]) -> None:
         if debug:
             raise
         say(f"Unexpected {type(error).__name__}: {error}")
-        say("The run can be continued by the same command; --debug shows the traceback.")
+        again = "The run can be continued by the same command; " if _continues() else ""
+        say(f"{again}--debug shows the traceback.")
         sys.exit(1)
+
+
+def _continues() -> bool:
+    """Whether the same command goes on where this one ended."""
+    return not AT_ONCE.intersection(sys.argv[1:2])

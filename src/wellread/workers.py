@@ -8,6 +8,7 @@ script, and its processes are used again by the next call.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import tempfile
@@ -24,12 +25,43 @@ import numpy as np
 from wellread.errors import UserError
 
 POLL_SECONDS = 0.2
+OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _place: tuple[Path, int] | None = None  # where the call of side_by_side that runs here says how far it is
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use; a container's share of time counts as so many, rounded up."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(count, math.ceil(min(_quotas(), default=count))))
+
+
+def _quotas() -> Iterator[float]:
+    """Cores' worth of time that each control group above this process leaves it, of version 2 and of 1."""
+    try:
+        lines = OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, place = line.split(":", 2)
+        top = GROUPS / "cpu" if kinds else GROUPS
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        own = top / place.lstrip("/")
+        for group in (own, *own.parents[: len(own.parts) - len(top.parts)]):
+            # "max", -1 and a group of another container, which is not to be seen here, are no limit.
+            with contextlib.suppress(OSError, ValueError):
+                quota, period = _quota(group)
+                if quota > 0:
+                    yield quota / period
+
+
+def _quota(group: Path) -> tuple[int, int]:
+    """Microseconds of processor time in each so many microseconds."""
+    if (group / "cpu.max").exists():
+        quota, period = (group / "cpu.max").read_text().split()
+    else:
+        quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+    return int(quota), int(period)
 
 
 def share(threads: int, calls: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import pytest
 import toy
 
 from wellread import cli, files
+from wellread.commands import models as models_command
 from wellread.errors import ArtefactError, UserError
 from wellread.finetune.encode import texts
 from wellread.finetune.objective import valid_iob2
@@ -22,6 +23,7 @@ from wellread.serve.engines.folder import export_engine
 from wellread.serve.engines.formats import check_formats
 from wellread.serve.lines import predict_lines
 from wellread.serve.predict import Predictor
+from wellread.tasks.examples import TOKEN
 from wellread.tasks.read import read_task
 from wellread.tokens import tokenizer as tokenizers
 
@@ -97,7 +99,8 @@ def test_the_command_predicts_with_the_engine_that_is_asked_for(exported, tmp_pa
     for engine in ("onnx", "openvino", "torch"):
         out = tmp_path / f"{engine}.jsonl"
         command(
-            "predict", exported[0] / "tag", "--input", tmp_path / "in.txt", "--out", out, "--engine", engine
+            *("predict", exported[0] / "tag", "--input", tmp_path / "in.txt", "--out", out),
+            *("--engine", engine, "--threads", 1),
         )
         lines.append([json.loads(line) for line in out.read_text().splitlines()])
     for one, *others in zip(*lines, strict=True):
@@ -199,13 +202,54 @@ def test_the_script_in_the_readme_needs_neither_wellread_nor_torch(exported, pai
     assert run_readme(folder / "classify", TEXTS) == expected
     scores = [row["score"] for row in Predictor.load(pairs / "out").predict(PAIRS)]
     assert run_readme(pairs / "out", PAIRS) == pytest.approx(scores, abs=1e-5)
-    words = "aspirin extract in patients"
-    (tagged,) = Predictor.load(folder / "tag", "onnx").predict([words.split()])
-    (pieces,) = run_readme(folder / "tag", [words])
-    first = {}
-    for begin, _, tag in pieces:
-        first.setdefault(words[:begin].count(" "), tag)
-    assert valid_iob2([first[number] for number in range(4)]) == tagged["tags"]
+    texts = [
+        "  aspirin extract,brca1  in patients (\u226565 at 38.5\u00b0C)",
+        "",
+        *["cell " * n for n in range(1, 40)],
+    ]
+    given = [[match.group() for match in TOKEN.finditer(text)] for text in texts]
+    tagged = Predictor.load(folder / "tag", "onnx").predict(given)
+    for text, found, expected in zip(texts, run_readme(folder / "tag", texts), tagged, strict=True):
+        assert [(begin, end) for begin, end, _ in found] == [match.span() for match in TOKEN.finditer(text)]
+        assert valid_iob2([tag for *_, tag in found]) == expected["tags"]
+
+
+def test_the_script_takes_many_texts_in_any_order_and_none(exported, models):
+    folder = exported[0] / "classify"
+    examples = read_task(models / "tasks/classify", "classify").splits["train"][:40]
+    texts = [example.text for example in examples]
+    expected = [row["label"] for row in Predictor.load(folder, "onnx").predict(texts)]
+    assert (
+        np.mean([one == other for one, other in zip(run_readme(folder, texts), expected, strict=True)]) > 0.9
+    )
+    assert run_readme(folder, []) == []
+    assert "range(0, len(order), 16)" in (folder / "README.md").read_text("utf-8")
+
+
+def test_the_readme_names_the_versions_and_where_the_script_may_stand(exported):
+    folder = exported[0] / "classify"
+    said, versions = (folder / "README.md").read_text("utf-8"), exported[1]["engines"]["onnx"]["versions"]
+    packages = " ".join(f"{name}=={versions[name]}" for name in ("onnxruntime", "tokenizers", "numpy"))
+    assert f"pip install {packages}" in said and "python ../script.py" in said
+    (folder / "script.py").write_text("print()")
+    try:
+        with pytest.raises(ArtefactError, match=r"script\.py") as caught:
+            Predictor.load(folder)
+        assert "delete" not in caught.value.fix
+    finally:
+        (folder / "script.py").unlink()
+
+
+def test_one_models_folder_has_no_tasks_and_variants(exported, tmp_path):
+    for options in (("--task", "nonsense"), ("--model", "dense")):
+        with pytest.raises(UserError, match="one model"):
+            models_command.predict(exported[0] / "tag", **{options[0][2:]: options[1]})
+        with pytest.raises(UserError, match="one model"):
+            models_command.export(exported[0] / "tag", tmp_path / "out", **{options[0][2:]: options[1]})
+
+
+def test_as_many_batches_side_by_side_as_threads_are_given(exported):
+    assert Predictor.load(exported[0] / "tag", "onnx", 3).model.workers == 3
 
 
 def test_what_stands_in_the_folder(exported, models):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from wellread.errors import DataError
-from wellread.serve import inputs
+from wellread.serve import inputs, predict
 from wellread.serve.lines import predict_file, predict_lines
 
 
@@ -42,6 +42,15 @@ def test_lines_of_text_and_of_json(predictors):
         (b"fine\nsecret \xff\n", 2, "not UTF-8"),
         ("secret".encode("utf-16"), 1, "not UTF-8"),
         (b'{"text": "a"}\n' + b"[" * 100_000 + b"\n", 2, "not valid JSON"),
+        (b'\n[{"text": "secret"}, {"text": "b"}]', 2, "a JSON array"),
+        (b'[\n {"text": "secret"}\n]', 1, "a JSON array"),
+        (b'["secret",\n"b"]', 1, "a JSON array"),
+        (b" []", 1, "a JSON array"),
+        (b'{"text": "a"}\n{"text": ""}', 2, "`text` is empty"),
+        (b'{"text": " \\n"}', 1, "`text` is empty"),
+        (b'{"text": "secret", "text_pair": ""}', 1, "`text_pair` is empty"),
+        (b'{"text": "\\t", "options": ["secret", "b"]}', 1, "`text` is empty"),
+        (b'{"tokens": []}', 1, "`tokens` is empty"),
     ],
 )
 def test_bad_lines_are_named_and_never_shown(predictors, data, line, what):
@@ -49,6 +58,38 @@ def test_bad_lines_are_named_and_never_shown(predictors, data, line, what):
         lines(predictors["classify"], data)
     assert caught.value.where == f"in.jsonl:{line}"
     assert "secret" not in str(caught.value)
+
+
+def test_a_text_may_begin_with_a_bracket(predictors):
+    assert len(lines(predictors["classify"], b'[Aspirin] in use.\n["Extract" of brca1].\n')) == 2
+    assert len(lines(predictors["classify"], b'["Extract" of brca1].\n')) == 1
+
+
+def test_a_chunk_is_out_before_the_next_is_read(models, monkeypatch):
+    monkeypatch.setattr(predict, "CHUNK", 2)
+
+    class Source(io.BytesIO):
+        seen = ()
+
+        def readline(self, limit):
+            line = super().readline(limit)
+            Source.seen += (len(out.shown),)
+            return line
+
+    class Out(io.StringIO):
+        shown = ()
+
+        def flush(self):
+            self.shown = tuple(self.getvalue().splitlines())
+
+    class Stdin:
+        buffer = Source(b"aspirin\n" * 5)
+
+    out = Out()
+    monkeypatch.setattr("sys.stdin", Stdin)
+    monkeypatch.setattr("sys.stdout", out)
+    predict_file(models / "classify/model", "-", None)
+    assert Source.seen == (0, 0, 2, 2, 4, 4) and len(out.shown) == 5
 
 
 def test_a_line_without_end_is_refused_in_bounded_memory(predictors):
@@ -85,6 +126,9 @@ def test_tables_are_read_as_labelled_files_are(predictors, models, tmp_path):
     (tmp_path / "in.conll").write_text("aspirin\tO\nextract\tO\n\ncell\tO\n", "utf-8")
     assert predict_file(models / "tag" / "model", str(tmp_path / "in.conll"), out) == 2
     assert [len(json.loads(line)["tags"]) for line in out.read_text("utf-8").splitlines()] == [2, 1]
+    (tmp_path / "in.csv").write_text('text,id\nbrca1,7\n"  ",8\n', "utf-8")
+    with pytest.raises(DataError, match=r"in.csv:3: `text` is empty"):
+        predict_file(models / "classify" / "model", str(tmp_path / "in.csv"), out)
     (tmp_path / "in.csv").write_text("a text without a header\n", "utf-8")
     with pytest.raises(DataError, match="names no `text` column"):
         predict_file(models / "classify" / "model", str(tmp_path / "in.csv"), out)

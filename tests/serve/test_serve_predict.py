@@ -127,6 +127,31 @@ def test_streams_are_read_in_chunks(predictors, monkeypatch):
     assert len(taken) == 4
 
 
+def test_few_long_texts_are_a_chunk(predictors, monkeypatch):
+    monkeypatch.setattr(predict, "CHUNK_CHARACTERS", 20)
+    long, short = "cell " * 4, "cell"
+    assert [len(chunk) for chunk in predict.chunks([long, short, short, long, long, short])] == [1, 3, 1, 1]
+    for value in ((short, long), [short] * 5, {"text": short, "options": [short] * 4}):
+        assert [len(chunk) for chunk in predict.chunks([value, value, 7])] == [1, 1, 1]
+    taken = []
+    results = predictors["classify"].predict(taken.append(1) or long for _ in range(9))
+    assert next(results)["label"] and len(taken) == 1
+
+
+def test_a_run_keeps_its_model_until_it_is_made_anew(models, tmp_path, monkeypatch):
+    from wellread import api
+
+    shutil.copytree(models / "classify" / "model", tmp_path / "model")
+    run = api.Run(tmp_path)
+    monkeypatch.setattr(run, "model", lambda task, variant: tmp_path / "model")
+    kept = run.predictor("any")
+    assert isinstance(kept, api.Predictor) and run.predictor("any") is kept
+    assert run.predict("any", ["cell"]) == list(kept.predict(["cell"]))
+    shutil.rmtree(tmp_path / "model")
+    shutil.copytree(models / "tag" / "model", tmp_path / "model")
+    assert run.predictor("any").kind == "tag"
+
+
 @given(st.lists(st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"]), max_size=10))
 def test_spans_are_seqevals_entities(row):
     row = valid_iob2(row)

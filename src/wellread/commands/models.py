@@ -24,11 +24,15 @@ def predict(
     engine: Annotated[
         str | None, typer.Option(help="torch, onnx or openvino; default what the folder was exported for.")
     ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")] = None,
 ) -> None:
     """Predict labels: text or JSONL in, JSONL with label, probability or spans out."""
+    from wellread.api import use_threads
     from wellread.serve.lines import predict_file
 
-    predict_file(_model_folder(run, task, model), source, out, engine)
+    folder = _model_folder(run, task, model)
+    use_threads(threads)
+    predict_file(folder, source, out, engine, threads)
 
 
 def extend(
@@ -142,9 +146,17 @@ def export(
 
 
 def _model_folder(run: Path, task: str | None, model: str | None) -> Path:
-    """The model meant by a run folder with a task, or by an exported model's own folder."""
+    """The model meant by a run folder with a task, or by an exported model's own folder.
+
+    Raises:
+        UserError: there is no such folder, task or variant; or a model's own folder, with one of these named.
+    """
     from wellread.api import open_run
 
     if (run / "config.json").exists() or (run / "committee.json").exists():
+        for key, value in (("--task", task), ("--model", model)):
+            if value is not None:
+                what, fix = "the folder is that of one model", "leave it out, or give the run folder"
+                raise UserError(what, where=f"{key} {value}", fix=fix)
         return run
     return open_run(run).model(task, model)

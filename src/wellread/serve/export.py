@@ -49,7 +49,7 @@ def export(
     """Copy a model folder, whole or not at all, with a manifest of hashes beside the files.
 
     Args:
-        folder: a model folder; checked against its manifest if it has one.
+        folder: a model folder; checked against its manifest, or its stage's, if there is one.
         to: the folder to make.
         force: replace an earlier export.
         card: the model card, written as README.md.
@@ -65,8 +65,7 @@ def export(
     """
     folder, to = Path(folder), Path(to)
     build.load_config(folder)
-    if (folder / files.MANIFEST).exists():
-        files.check(folder)
+    files.check_part(folder)
     if stored.is_light(folder):
         method = files.read_json(folder / stored.FACTS)["settings"]["method"]
         raise ArtefactError(

@@ -105,7 +105,7 @@ def read_lines(stream: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], A
 
     A line that is a JSON object has "text", with or without "text_pair" and "options", or "tokens", and may
     have an "id".  If the first line with something on it is no JSON object, all lines are plain texts.  Empty
-    lines are passed over.
+    lines are passed over; an empty text in an object is an error, as in labelled data.
 
     Args:
         stream: bytes, read line by line.
@@ -115,7 +115,7 @@ def read_lines(stream: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], A
         {"line": number, "id" where given}, and a value for :func:`check`.
 
     Raises:
-        DataError: with the line, for one that is not UTF-8, too long or no input.
+        DataError: with the line, for one that is not UTF-8, too long or no input; or for a JSON array.
     """
     as_json: bool | None = None
     number = 0
@@ -135,6 +135,9 @@ def read_lines(stream: BinaryIO, where: str) -> Iterator[tuple[dict[str, Any], A
         if not text.strip():
             continue
         if as_json is None:
+            if _begins_array(text):
+                fix = 'write one JSON object a line, {"text": "..."}, without brackets around them'
+                raise DataError("a JSON array", where=here, fix=fix)
             as_json = text.lstrip().startswith("{")
         if not as_json:
             yield {"line": number}, text
@@ -153,6 +156,13 @@ def fits(value: Any, kind: Kind, where: str) -> None:
         raise DataError("`tokens` where this model takes a text", where=where, fix="give `text`")
     if kind == "tag" and isinstance(value, tuple):
         raise DataError("a pair where this model takes one text", where=where, fix="leave `text_pair` out")
+
+
+def _begins_array(line: str) -> bool:
+    """Whether a JSON array begins here; a text may begin with a bracket too: "[Aspirin] in use"."""
+    inside = line.strip(" \t[],")
+    quoted = inside.startswith('"') and inside.endswith('"')
+    return line.lstrip().startswith("[") and (not inside or quoted or inside.startswith("{"))
 
 
 def _identity(values: dict[str, Any]) -> dict[str, Any]:
@@ -175,10 +185,24 @@ def _json_object(text: str, where: str) -> dict[str, Any]:
 
 def _input_of(values: dict[str, Any], where: str) -> Any:
     if values.get("tokens") is not None:
+        _refuse_blank("tokens", values["tokens"], where)
         return values["tokens"]
     if "text" not in values:
         raise DataError("neither `text` nor `tokens`", where=where, fix='write {"text": "..."} on each line')
+    for key in ("text", "text_pair"):
+        _refuse_blank(key, values.get(key), where)
     if values.get("options") is not None:
         return {key: values[key] for key in ("text", "text_pair", "options") if values.get(key) is not None}
     pair = values.get("text_pair")
     return values["text"] if pair is None else (values["text"], pair)
+
+
+def _refuse_blank(key: str, value: Any, where: str) -> None:
+    """Refuse a text or words of nothing but white space, to which a model would give some label all the same.
+
+    Raises:
+        DataError: with ``where``.
+    """
+    words = [value] if isinstance(value, str) else value
+    if isinstance(words, list) and all(isinstance(word, str) and not word.strip() for word in words):
+        raise DataError(f"`{key}` is empty", where=where, fix="remove the row or give it a text")

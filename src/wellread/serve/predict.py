@@ -6,11 +6,10 @@ is, and no time goes into padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,9 +33,11 @@ from wellread.tokens import tokenizer as tokenizers
 from wellread.workers import cores
 
 CHUNK = 512  # inputs that are held at a time
+CHUNK_CHARACTERS = 2_000_000  # of them all, from which on none is added
 COMMITTEE = "committee.json"  # of several models that answer together (compress/distil/committee.py)
 THRESHOLD = 0.5  # from this probability on, a label of a multilabel task is given
 
+T = TypeVar("T")
 _KINDS: dict[str | None, Kind] = {"multi_label_classification": "multilabel", "regression": "regress"}
 
 
@@ -61,12 +62,13 @@ class Predictor:
     head: Head
 
     @staticmethod
-    def load(folder: str | Path, engine: str | None = None) -> Predictor:
+    def load(folder: str | Path, engine: str | None = None, threads: int | None = None) -> Predictor:
         """Load a model folder: safetensors, JSON and graphs only, nothing in it is run.
 
         Args:
             folder: of a fine-tuned model, or one that was exported for an engine.
             engine: "torch", "onnx" or "openvino"; default what the folder was exported for, else torch.
+            threads: of onnx and openvino, as many batches side by side; default all cores.
 
         Raises:
             ArtefactError: no model there, a damaged or unsafe one, or one that has not learnt to give labels.
@@ -78,7 +80,7 @@ class Predictor:
                 f"there is no engine {engine!r}", where="--engine", fix=f"one of: {', '.join(ENGINES)}"
             )
         if engine != "torch" and (engine or is_engine(folder)):
-            return _exported(folder, engine)
+            return _exported(folder, engine, threads or cores())
         if is_engine(folder) and not any(folder.glob("*.safetensors")):
             raise UserError(
                 "the folder was exported without the checkpoint that torch needs",
@@ -94,7 +96,10 @@ class Predictor:
         return _stock(folder)
 
     def predict(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
-        """Predict, in order and as the inputs come.
+        """Predict, in order, chunk by chunk.
+
+        The first answer comes when 512 inputs have been taken, or 2 million characters, or all there are; and
+        so on.
 
         Args:
             inputs: strings, or pairs of strings, or dictionaries of "text", "options" (a list of strings)
@@ -111,9 +116,8 @@ class Predictor:
         Raises:
             DataError: an input is none of these, naming its number.
         """
-        stream = iter(inputs)
         before = 0
-        while chunk := list(islice(stream, CHUNK)):
+        for chunk in chunks(inputs):
             for number, value in enumerate(chunk, before + 1):
                 check(value, self.kind, f"input {number}")
             yield from self._tags(chunk) if self.kind == "tag" else self._sequences(chunk)
@@ -161,9 +165,39 @@ class Predictor:
             yield {"spans": results}
 
 
-def _exported(folder: Path, engine: str | None) -> Predictor:
-    """A folder that was exported for an engine; as many batches side by side as there are cores."""
-    graph, facts = engines.load(folder, engine, workers=cores())
+def chunks(inputs: Iterable[T], texts_of: Callable[[T], Any] = lambda one: one) -> Iterator[list[T]]:
+    """Inputs in lists of :data:`CHUNK`, or of fewer where they are long.
+
+    Args:
+        inputs: of any shape.
+        texts_of: what :meth:`Predictor.predict` takes of one of them.
+    """
+    chunk: list[T] = []
+    characters = 0
+    for one in inputs:
+        chunk.append(one)
+        characters += _characters(texts_of(one))
+        if len(chunk) >= CHUNK or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _characters(value: Any) -> int:
+    """Of all texts of an input; what is none has not been refused yet, and counts for nothing."""
+    parts = list(value.values()) if isinstance(value, dict) else value
+    if isinstance(parts, str):
+        return len(parts)
+    if not isinstance(parts, (list, tuple)):
+        return 0
+    texts = [one for part in parts for one in (part if isinstance(part, list) else [part])]
+    return sum(len(text) for text in texts if isinstance(text, str))
+
+
+def _exported(folder: Path, engine: str | None, threads: int) -> Predictor:
+    """A folder that was exported for an engine; so many batches side by side."""
+    graph, facts = engines.load(folder, engine, workers=threads)
     kind, labels, tokenizer = facts["kind"], tuple(facts["labels"]), tokenizers.load(folder)
     head = classifier.head(kind, labels, tokenizer)
     return with_engine(Predictor(None, tokenizer, kind, labels, facts["max_length"], head), graph)

@@ -13,9 +13,12 @@ from wellread.compress.distil import teacher as teachers
 from wellread.errors import ArtefactError
 from wellread.finetune import objective
 from wellread.finetune.data import prepare
+from wellread.finetune.light import methods as light
+from wellread.finetune.light import stored
 from wellread.finetune.loop import finetune
-from wellread.models import build
+from wellread.models import build, heads, packed
 from wellread.serve.predict import Predictor
+from wellread.settings import LightSettings
 from wellread.tokens import tokenizer as tokenizers
 
 
@@ -85,6 +88,20 @@ def test_a_folder_predicts_as_its_members_together(members, tmp_path):
     np.testing.assert_allclose(rows(tmp_path / "same"), rows(made[0]), atol=1e-6)
     committee.make(made[::-1], tmp_path / "back")
     np.testing.assert_array_equal(rows(tmp_path / "back"), found)
+
+
+def test_a_member_may_be_of_two_parts(members, tmp_path):
+    """What a light-weight method leaves: a stock checkpoint in a folder within, and what was added."""
+    made, task = members
+    tokenizer, settings = tokenizers.load(made[0]), LightSettings(method="houlsby")
+    model = heads.task_model(toy.model("bert"), tokenizer, "classify", task.labels, 0.0, 0)
+    light.equip(packed.enable(model).eval(), settings, 0.0, 1)
+    stored.save(model, tokenizer, tmp_path / "light", settings)
+    committee.make([tmp_path / "light"] * 2, tmp_path / "two")
+    texts = [example.text for example in task.splits["dev"][:3]]
+    one, two = (list(Predictor.load(tmp_path / name).predict(texts)) for name in ("light", "two"))
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-6)
 
 
 def test_a_committee_tags_words(fine_tuned, tmp_path):

@@ -1,12 +1,13 @@
 """A soft committee: several shallow models whose predictions are averaged.
 
 After "Tiny language models" (arXiv 2507.14871): K independently trained shallow models together can match a
-deep one at lower latency.  A committee is a folder with ``committee.json`` and a stock checkpoint for each
+deep one at lower latency.  A committee is a folder with ``committee.json`` and a model folder for each
 member; the members share their tokenizer, so that a text is cut into tokens once.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,10 +65,10 @@ def average(kind: Kind, logits: np.ndarray, way: Average = "probabilities") -> n
 
 
 def make(members: Sequence[Path], folder: Path, way: Average = "probabilities") -> None:
-    """Write a committee's folder: copies of its members, and what they have in common.
+    """Write a committee's folder: copies of its members with all their parts, and what they have in common.
 
     Args:
-        members: K folders of fine-tuned stock classifiers.
+        members: K folders of fine-tuned classifiers.
         folder: to make; must not exist.
         way: how they are averaged.
 
@@ -81,11 +82,9 @@ def make(members: Sequence[Path], folder: Path, way: Average = "probabilities") 
     facts = {"kind": joined.kind, "labels": list(joined.labels), "average": way}
     with files.new_folder(folder) as partial:
         names = [f"member-{number}" for number in range(len(members))]
+        left_out = shutil.ignore_patterns(*files.NOT_IDENTITY, ".*")
         for path, name in zip(members, names, strict=True):
-            (partial / name).mkdir()
-            for file in sorted(path.iterdir()):
-                if file.is_file() and file.name not in files.NOT_IDENTITY:
-                    (partial / name / file.name).write_bytes(file.read_bytes())
+            shutil.copytree(path, partial / name, ignore=left_out, copy_function=shutil.copyfile)
         files.write_json(partial / COMMITTEE, {"members": names, **facts})
 
 

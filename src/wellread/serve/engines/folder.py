@@ -27,6 +27,7 @@ from wellread.tasks.task import Example, Task
 CALIBRATION = 300  # texts, as NNCF takes by default
 FILES = {"onnx": "onnx/model.onnx", "openvino": "openvino/model.xml"}
 ENCODERS = ("modernbert", "bert")
+USED = ("torch", "tokenizers", "numpy")  # by every format
 
 
 def export_engine(
@@ -193,7 +194,7 @@ def _facts(name: str, path: Path, partial: Path) -> dict[str, Any]:
         "bytes": sum(one.stat().st_size for one in path.parent.iterdir()),
         "int8": FORMATS[name].int8,
         "agreement": None,
-        "versions": {package: version(package) for package in ("torch", *FORMATS[name].packages)},
+        "versions": {package: version(package) for package in (*USED, *FORMATS[name].packages)},
     }
 
 

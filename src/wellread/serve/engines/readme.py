@@ -1,11 +1,14 @@
-"""README.md of an exported folder: what it holds, and ten lines that run it without Wellread and torch."""
+"""README.md of an exported folder: what it holds, and a script that runs it without Wellread and torch."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from wellread.serve.engines.formats import RUNTIMES
+from wellread.tasks.examples import TOKEN
+
 _BEGIN = """\
-import json, sys
+import json, {regex}sys
 import numpy as np
 from tokenizers import Tokenizer
 {load}
@@ -13,11 +16,27 @@ facts = json.load(open("engine.json", encoding="utf-8"))
 tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.enable_truncation(facts["max_length"])
 tokenizer.enable_padding(pad_id=facts["pad_id"])
-texts = json.load(sys.stdin)
-rows = tokenizer.encode_batch([tuple(text) if isinstance(text, list) else text for text in texts])
-feed = {{"input_ids": [row.ids for row in rows], "attention_mask": [row.attention_mask for row in rows],
-        "token_type_ids": [row.type_ids for row in rows]}}
-logits = run({{name: np.array(feed[name]) for name in facts["inputs"]}})
+
+def logits_of(texts):
+    rows = tokenizer.encode_batch(texts)
+    feed = {{"input_ids": [row.ids for row in rows], "attention_mask": [row.attention_mask for row in rows],
+            "token_type_ids": [row.type_ids for row in rows]}}
+    return rows, run({{name: np.array(feed[name]) for name in facts["inputs"]}})
+
+def answers(texts):
+"""
+_SEQUENCES = """\
+    _, logits = logits_of([tuple(text) if isinstance(text, list) else text for text in texts])
+"""
+# The texts in batches of neighbours by length: little padding, and memory for no more than these.
+_REST = """
+
+texts, found = json.load(sys.stdin), {}
+order = sorted(range(len(texts)), key=lambda number: len(str(texts[number])))
+for begin in range(0, len(order), 16):
+    batch = order[begin : begin + 16]
+    found.update(zip(batch, answers([texts[number] for number in batch])))
+print(json.dumps([found[number] for number in range(len(texts))]))
 """
 _LOAD = {
     "onnx": """\
@@ -30,33 +49,47 @@ model = openvino.compile_model("{file}", "CPU", {{"INFERENCE_PRECISION_HINT": "f
 run = lambda feed: model(feed)[0]""",
 }
 _END = {
-    "classify": 'print(json.dumps([facts["labels"][number] for number in logits.argmax(-1)]))',
+    "classify": """\
+    return [facts["labels"][number] for number in logits.argmax(-1)]""",
     "multilabel": """\
-print(json.dumps([[label for label, value in zip(facts["labels"], row) if value >= 0] for row in logits]))""",
-    "regress": "print(json.dumps(logits[:, 0].tolist()))",
+    return [[label for label, value in zip(facts["labels"], row) if value >= 0] for row in logits]""",
+    "regress": """\
+    return logits[:, 0].tolist()""",
+    # A piece's last character says which word it is of, since its first may be the space before; the tag of a
+    # word is that of its first piece.
     "tag": """\
-print(json.dumps([[[*place, facts["labels"][number]] for place, number in zip(row.offsets, best) if place[1]]
-                  for row, best in zip(rows, logits.argmax(-1))]))""",
+    cut = [list(re.finditer(r"{token}", text)) for text in texts]  # as in training
+    rows, logits = logits_of([" ".join(word.group() for word in words) for words in cut])
+    return [tagged(*one) for one in zip(cut, rows, logits.argmax(-1))]
+
+def tagged(words, row, best):
+    places = [word.span() for word in words for _ in range(len(word.group()) + 1)]
+    tags = {}
+    for (_, end), number in zip(row.offsets, best):
+        if end:
+            tags.setdefault(places[end - 1], facts["labels"][number])
+    return [[*place, tag] for place, tag in tags.items()]""".replace("{token}", TOKEN.pattern),
 }
 _SAYS = {
     "classify": "the label of each text",
     "multilabel": "the labels of each text",
     "regress": "the score of each text",
-    "tag": "for each piece of each text its first character, the one after its last, and its tag; a word's "
-    "tag is that of its first piece; texts longer than the model reads are cut (Wellread takes windows)",
+    "tag": "for each word of each text its first character, the one after its last, and its tag; texts "
+    "longer than the model reads are cut (Wellread takes windows)",
 }
 
 
 def script(facts: dict[str, Any], engine: str) -> str:
     """The lines that run one engine of a folder, JSON list of texts (or pairs) in, JSON list out."""
     load = _LOAD[engine].format(file=facts["engines"][engine]["file"])
-    return _BEGIN.format(load=load) + _END[facts["kind"]] + "\n"
+    words = facts["kind"] == "tag"
+    begin = _BEGIN.format(load=load, regex="re, " if words else "")
+    return begin + ("" if words else _SEQUENCES) + _END[facts["kind"]] + _REST
 
 
 def text(facts: dict[str, Any]) -> str:
     """The section of a README about the engines of a folder."""
     first = next(iter(facts["engines"]))
-    package = {"onnx": "onnxruntime", "openvino": "openvino"}[first]
     parts = [
         "# A model to deploy",
         "",
@@ -79,14 +112,23 @@ def text(facts: dict[str, Any]) -> str:
         "",
         f"    echo 'A text.' | wellread predict FOLDER --engine {first}",
         "",
-        f"Without Wellread and torch: `pip install {package} tokenizers numpy`, then in this folder, a "
-        f"JSON list of texts (or pairs) on standard input, gives {_SAYS[facts['kind']]}:",
+        f"Without Wellread and torch: `pip install {_packages(facts, first)}`, then `python ../script.py` "
+        "in this folder, a JSON list of texts (or pairs) on standard input, gives "
+        f"{_SAYS[facts['kind']]}. Save the script beside the folder, not in it: Wellread refuses a folder "
+        "with a file that manifest.json does not name.",
         "",
         "```python",
         script(facts, first).rstrip(),
         "```",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _packages(facts: dict[str, Any], engine: str) -> str:
+    """What to install, in the versions with which the folder was made as far as it tells them."""
+    versions = facts["engines"][engine]["versions"]
+    names = (RUNTIMES[engine], "tokenizers", "numpy")
+    return " ".join(f"{name}=={versions[name]}" if name in versions else name for name in names)
 
 
 def _agreement(found: dict[str, Any] | None) -> str:
