@@ -145,7 +145,7 @@ def test_a_run_keeps_its_model_until_it_is_made_anew(models, tmp_path, monkeypat
     run = api.Run(tmp_path)
     monkeypatch.setattr(run, "model", lambda task, variant: tmp_path / "model")
     kept = run.predictor("any")
-    assert isinstance(kept, api.Predictor) and run.predictor("any") is kept
+    assert isinstance(kept, Predictor) and run.predictor("any") is kept
     assert run.predict("any", ["cell"]) == list(kept.predict(["cell"]))
     shutil.rmtree(tmp_path / "model")
     shutil.copytree(models / "tag" / "model", tmp_path / "model")
