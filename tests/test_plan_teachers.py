@@ -8,6 +8,8 @@ from synthetic import write_tiny_run
 from wellread import recipe as recipes
 from wellread.errors import RecipeError
 from wellread.models import build
+from wellread.pipeline.context import Context
+from wellread.pipeline.finetuning import finetune_stages
 from wellread.plan import checks, examine
 from wellread.settings import ModelSettings, TokenizerSettings
 from wellread.tokens import tokenizer
@@ -106,6 +108,43 @@ def test_a_missing_text_is_told_by_its_own_key(tmp_path):
     findings = checks.Findings()
     checks.check_texts(settings, tmp_path, findings)
     assert findings.problems[0]["where"] == "texts.wiki.sources"
+
+
+def test_a_corpus_without_a_held_out_part_beside_a_general_text_is_told_of(tmp_path):
+    (tmp_path / "b.txt").write_text("text")
+    tables = {"texts": {"wiki": {"sources": ["b.txt"]}}, "pretrain": {"continual": {"general": "wiki"}}}
+    found = []
+    for share in (0.0, 0.1):
+        findings = checks.Findings()
+        settings = parse(corpus={"sources": ["a"], "validation": share}, **tables)
+        checks.check_texts(settings, tmp_path, findings)
+        found.append([one["where"] for one in findings.problems])
+    assert found == [["corpus.validation"], []]
+
+
+def test_what_a_checkpoint_has_and_the_recipe_leaves_out_is_counted(tmp_path, teacher):
+    loaded = tokenizer.load(teacher)
+    shape = ModelSettings(layers=1, hidden=16, heads=2, ffn=80, local_attention=16, max_length=32)
+    build.save(build.build(shape, loaded, "mlm", 0), loaded, tmp_path / "model")
+    model = {"layers": 1, "hidden": 16, "heads": 2, "max_length": 32}
+    variants = [
+        {"name": "second", "model": {"start": "variants.first"}},
+        {"name": "first", "model": {"start": "model"}},
+        {"name": "fresh"},
+        {"name": "absent", "model": {"start": "nowhere"}},
+    ]
+    settings = checks.settle(parse(model=model, variants=variants), tmp_path)
+    found = {name: settings.model_for(name) for name in settings.variant_names()}
+    assert [found[name].inner for name in found] == [80, 80, 64, 64]
+    assert [found[name].local_attention for name in found] == [16, 16, 128, 128]
+    findings = checks.Findings()
+    checks.check_models(settings, tmp_path, findings)
+    assert [problem["what"] for problem in findings.problems] == ["no such model folder"]
+    # Without pre-training, too, it is the same architecture.
+    task = {"path": "labels", "budgets": ["all"]}
+    context = Context(parse(model={**model, "start": "model"}, tasks={"a": task}), tmp_path, tmp_path / "run")
+    [random] = [stage for stage in finetune_stages(context) if stage.settings["start"] == "random"]
+    assert (random.settings["model"]["ffn"], random.settings["model"]["local_attention"]) == (80, 16)
 
 
 def test_a_teacher_that_could_not_be_tried_has_no_cost():

@@ -19,7 +19,7 @@ from synthetic import write_tiny_run
 from wellread import files, recipe
 from wellread.errors import UserError
 from wellread.pretrain import processes
-from wellread.settings import SparsitySettings
+from wellread.settings import ModelSettings, PretrainSettings, SparsitySettings
 
 MODULE = "wellread.pretrain.processes"
 
@@ -40,6 +40,21 @@ def whole(prepared, tmp_path_factory):
     shutil.copytree(run, folder)
     wellread.run(path, out=folder, until="pretrain", quiet=True, processes=2)
     return folder
+
+
+def test_workers_are_told_only_what_is_given(tmp_path):
+    given = processes.Job(
+        ModelSettings(layers=1, start="model"),
+        PretrainSettings(tokens=5, sparsity={"level": 0.5}),
+        *(tmp_path, tmp_path, tmp_path),
+        seed=0,
+        quiet=True,
+        threads=None,
+    )
+    found = processes.Job.from_json(json.loads(json.dumps(given.to_json())))
+    assert found == given
+    assert found.model.model_fields_set == {"layers", "start"}
+    assert found.settings.sparsity.model_fields_set == {"level"}
 
 
 @pytest.fixture

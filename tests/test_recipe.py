@@ -61,6 +61,11 @@ BAD = {
         "did you mean `epochs`",
     ),
     "objective that does not fit": ({"pretrain": {"objective": "clm"}}, "", "does not fit"),
+    "pairs of documents beside what is of one": (
+        {"pretrain": {"pairs": "nsp", "besides": {"contrastive": 1.0}}},
+        "pretrain",
+        "texts of two documents",
+    ),
     "string for a table": ({"corpus": "x"}, "corpus", ""),
 }
 
@@ -125,6 +130,14 @@ def test_every_key_is_documented_and_the_page_is_current():
     assert "None" not in reference.page()
     if reference.PAGE.exists():
         assert reference.PAGE.read_text("utf-8") == reference.page()
+
+
+def test_the_reference_shows_tables_as_tables_and_the_kinds_of_fixed_lists():
+    rows = {line.split("`")[1]: line for line in reference.page().splitlines() if line.startswith("| `")}
+    assert "| table from text to text | `{}` |" in rows["words"]
+    assert '| table from "token" or ' in rows["units"]
+    assert " to number >= 0 | `{token = 1.0}` |" in rows["units"]
+    assert "| list of [integer >= 1, number > 0 and <= 1] |" in rows["lengths"]
 
 
 def test_a_checkpoints_settings_go_last():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wellread import __version__, files, given, recipe
 from wellread import stages as engine
-from wellread.errors import ArtefactError, UserError
+from wellread.errors import ArtefactError, UserError, left_out
 from wellread.pipeline.context import RANDOM, Context
 from wellread.pipeline.order import stages
 from wellread.pretrain import processes as workers
@@ -252,14 +252,19 @@ def use_threads(threads: int | None) -> None:
 
 
 def recipes_folder() -> Path:
-    """Where the recipes that come along lie: in the installed package, or beside the sources."""
-    inside = Path(__file__).parent / "recipes"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+    """Where the recipes that come along lie: beside the sources."""
+    return Path(__file__).parents[2] / "recipes"
 
 
 def find_recipe(given: str | Path) -> Path:
-    """A recipe by path, or by name among those that come along."""
+    """A recipe by path, or by name among those that come along.
+
+    Raises:
+        ArtefactError: a name, and the installation has none.
+    """
     path = Path(given)
+    if not path.exists() and path.name == str(path) and not path.suffix and not recipes_folder().is_dir():
+        raise left_out("recipes by name", str(recipes_folder()))
     named = recipes_folder() / f"{given}.toml"
     return named if not path.is_file() and named.exists() else path
 

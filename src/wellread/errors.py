@@ -45,5 +45,24 @@ class ArtefactError(UserError):
     """A checkpoint, store or model folder is damaged, incomplete or unsafe to load."""
 
 
+def install(extra: str = "") -> str:
+    """The command that installs Wellread, with one of its extras; it is run in a checkout."""
+    return "pip install -c constraints.txt -e " + (f"'.[{extra}]'" if extra else ".")
+
+
+def left_out(what: str, where: str) -> ArtefactError:
+    """The error for what lies beside the sources, and is not there where these were copied without it.
+
+    Args:
+        what: is missing, in the plural.
+        where: a recipe key, or the path at which it should be.
+    """
+    return ArtefactError(
+        f"{what} come with a checkout of Wellread, and this installation has none",
+        where=where,
+        fix=f"run `{install()}` in a checkout",
+    )
+
+
 def _rebuild(kind: type[UserError], what: str, where: str, fix: str) -> UserError:
     return kind(what, where=where, fix=fix)

@@ -14,7 +14,7 @@ from typing import Any
 
 from wellread import files
 from wellread.corpus.registry import home
-from wellread.errors import ArtefactError
+from wellread.errors import ArtefactError, left_out
 from wellread.wheels import Parcel, Wheel
 from wellread.wheels import get as get_parcel
 
@@ -128,11 +128,7 @@ def folder_of(given: str, base: Path, key: str) -> Path:
     found = path(given)
     if given in OURS:
         if found is None:
-            raise ArtefactError(
-                f"the model {given!r} is missing from this installation",
-                where=key,
-                fix="install Wellread from a full checkout",
-            )
+            raise left_out(f"models such as {given!r}", key)
         files.check(found)
         return found
     if found is None or not _intact(given, (found / "model.safetensors").stat().st_mtime_ns):

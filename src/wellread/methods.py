@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from wellread.errors import DataError, UserError
+from wellread.commands.options import Json
+from wellread.errors import DataError, UserError, left_out
 from wellread.progress import say
 
 ROOMS = ("pre-training", "fine-tuning", "compression", "data", "evaluation")
@@ -48,15 +49,14 @@ class Method:
 
 
 def folder() -> Path:
-    """Where the pages lie: in the installed package, or beside the sources.
+    """Where the pages lie: beside the sources.
 
     Raises:
-        UserError: this installation has no pages.
+        ArtefactError: this installation has no pages.
     """
-    inside = Path(__file__).parent / "methods"
-    found = inside if inside.is_dir() else Path(__file__).parents[2] / "docs" / "methods"
+    found = Path(__file__).parents[2] / "docs" / "methods"
     if not found.is_dir():
-        raise UserError("the methods' pages are not here", where=str(found), fix="use a source checkout")
+        raise left_out("the pages of the methods", str(found))
     return found
 
 
@@ -131,7 +131,6 @@ def _papers(method: Method) -> str:
     return (f"arXiv {first[0]}" + (f" +{rest}" if rest > 0 else "")) if first else ""
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 app = typer.Typer(help="List the methods, what they gained here, and show their pages.")
 
 

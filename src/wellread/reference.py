@@ -70,7 +70,7 @@ def _type(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f'"{part}"' for part in parts)
     if origin is tuple:
-        return f"list of {_type(parts[0])}"
+        return _tuple(parts)
     if origin is dict:
         return "table"
     if hasattr(annotation, "__metadata__"):
@@ -83,12 +83,29 @@ def _type(annotation: Any) -> str:
     )
 
 
+def _tuple(parts: tuple[Any, ...]) -> str:
+    """A table, a list of fixed kinds, or one of any length."""
+    if parts[-1] is not Ellipsis:
+        return f"[{', '.join(map(_type, parts))}]"
+    if _is_table(parts):
+        return f"table from {' to '.join(map(_type, get_args(parts[0])))}"
+    return f"list of {_type(parts[0])}"
+
+
+def _is_table(parts: tuple[Any, ...]) -> bool:
+    """Whether the parts of a tuple are pairs that begin with a name, which a recipe writes as a table."""
+    pair = get_args(parts[0]) if parts and get_origin(parts[0]) is tuple else (None,)
+    return pair[0] is str or get_origin(pair[0]) is Literal
+
+
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "*required*"
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined:
         return "-"
+    if _is_table(get_args(field.annotation)):
+        return f"`{{{', '.join(f'{name} = {held}' for name, held in value)}}}`"
     if isinstance(value, tuple):
         value = list(value)
     return f"`{json.dumps(value)}`"

@@ -16,7 +16,7 @@ from typing import Any
 
 from wellread import files, given, stages
 from wellread.errors import DataError
-from wellread.pipeline.context import READING
+from wellread.pipeline.context import FINETUNING, READING, TASKS
 from wellread.progress import say
 from wellread.recipe import merge
 from wellread.settings import Budget, FinetuneSettings, TaskSettings
@@ -235,7 +235,7 @@ def _task(job: Job) -> Stage:
         build=lambda folder: build(job.task, _settings(job), None, job.data.parent, folder, 0),
         settings={"name": job.task},
         files=tuple(source_files(_settings(job), job.data.parent, "--data")),
-        code=("tasks", "rng"),
+        code=TASKS,
     )
 
 
@@ -262,7 +262,7 @@ def _finetune(job: Job, quiet: bool) -> Stage:
         settings=job.settings.facts("starts"),
         inputs=(f"tasks/{job.task}",),
         files=tuple(sorted(path for path in job.model.iterdir() if path.is_file())),
-        code=("finetune", "models", "schedules", "tokens/batch", *READING),
+        code=FINETUNING,
     )
 
 
@@ -300,7 +300,7 @@ def _evaluate(job: Job) -> Stage:
         build=build,
         settings={"bootstrap": BOOTSTRAP},
         inputs=(f"tasks/{job.task}", *units),
-        code=("evaluate",),
+        code=("evaluate", *READING),
     )
 
 

@@ -57,7 +57,7 @@ def test_parts(monkeypatch):
 def test_without_accelerate_the_trainer_is_left_out_or_refused(monkeypatch):
     monkeypatch.setattr(options.importlib.util, "find_spec", lambda _: None)
     assert options.read_parts(None, memory=False) == ("layers", "steps")
-    with pytest.raises(UserError, match=r"wellread\[bench\]"):
+    with pytest.raises(UserError, match=r"-e '\.\[bench\]'"):
         options.read_parts("trainer", memory=False)
 
 

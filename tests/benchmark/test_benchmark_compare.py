@@ -88,7 +88,7 @@ def test_failed_runs_are_counted_once(write):
     same = write("b.json", "ours", replace(state("gad", [0.5, 0.6]), failed=1))
     assert compare.read([first, same])[1][0].tasks["gad"]["failed"] == 1
     overlapping = write("c.json", "ours", replace(state("gad", [0.6, 0.7], first=1), failed=1))
-    with pytest.raises(DataError, match="which of them failed"):
+    with pytest.raises(DataError, match="which failed"):
         compare.read([first, overlapping])
 
 

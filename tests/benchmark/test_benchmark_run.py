@@ -14,6 +14,7 @@ from wellread.benchmark import job as planning
 from wellread.benchmark import run as running
 from wellread.benchmark.job import Options
 from wellread.errors import RecipeError, UserError
+from wellread.evaluate.rivals import NAMES
 from wellread.stages import stage_folder
 from wellread.tasks import pubmedqa
 
@@ -21,8 +22,9 @@ QUICK = ("max_steps=4", "min_steps=1", "batch=8", "evaluations=1")
 
 
 def job(data: Path, checkpoint: Path, out: Path, **changes):
+    settings = () if str(checkpoint) in NAMES else QUICK
     return planning.prepare(
-        "blurb", Options(checkpoint, data, seeds=2, out=out, changes=QUICK, threads=1, **changes)
+        "blurb", Options(checkpoint, data, seeds=2, out=out, changes=settings, threads=1, **changes)
     )
 
 
@@ -186,6 +188,8 @@ def test_a_cheap_rival_in_the_place_of_a_model(data, tmp_path, monkeypatch) -> N
         job(data, Path("static"), tmp_path / "other")
     with pytest.raises(UserError, match="minilm"):
         job(data, Path("minilm-frozen"), tmp_path / "other")
+    with pytest.raises(UserError, match="no settings of fine-tuning"):
+        planning.prepare("blurb", Options(Path("tfidf"), data, changes=("epochs=3",)))
 
 
 def test_large_models_get_the_rates_of_large_models(checkpoint, tmp_path) -> None:

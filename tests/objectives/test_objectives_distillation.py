@@ -11,9 +11,11 @@ from wellread.errors import ArtefactError
 from wellread.models import build, packed
 from wellread.models.heads import lm_logits
 from wellread.objectives import distillation, prediction
+from wellread.precision import wants_bfloat16
 from wellread.pretrain.parts import make_objective
 from wellread.settings import ModelSettings, PretrainSettings, TeacherSettings, TokenizerSettings
 from wellread.tokens import tokenizer as tokenizers
+from wellread.tokens.batch import pack
 
 
 def settings(**changes):
@@ -80,8 +82,6 @@ def saved(tmp_path_factory):
 
 
 def test_only_training_is_taught(saved):
-    from wellread.tokens.batch import pack
-
     folder, tokenizer, shape = saved
     taught = PretrainSettings(teacher=TeacherSettings(path=str(folder), top=3))
     objective = make_objective(shape, taught, tokenizer, 0)
@@ -92,13 +92,28 @@ def test_only_training_is_taught(saved):
     assert found.soft.ids.shape == (found.count, 3)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_teacher_multiplies_as_the_student_does(saved, precision, monkeypatch):
+    folder, tokenizer, shape = saved
+    taught = PretrainSettings(teacher=TeacherSettings(path=str(folder)), precision=precision)
+    seen, real = [], distillation.soft_targets
+    monkeypatch.setattr(
+        distillation, "soft_targets", lambda *given: (seen.append(wants_bfloat16()), real(*given))[1]
+    )
+    make_objective(shape, taught, tokenizer, 0)(pack([[1, 7, 8, 9, 2]], [[-1, 0, 1, 2, -1]]), 0, 0.0)
+    assert seen == [precision == "bf16"]
+
+
 def test_a_teacher_that_does_not_fit_is_refused(saved, tmp_path):
     folder, tokenizer, shape = saved
     words = TokenizerSettings(vocab_size=300, min_frequency=1)
     tokenizers.train(["quite another text"] * 9, words, tmp_path, causal=False, max_length=32, quiet=True)
-    with pytest.raises(ArtefactError, match="another tokenizer"):
-        distillation.open_teacher(TeacherSettings(path=str(folder)), tokenizers.load(tmp_path))
-    decoder = shape.model_copy(update={"layout": "llama"})
     taught = PretrainSettings(teacher=TeacherSettings(path=str(folder)))
+    with pytest.raises(ArtefactError, match="another tokenizer"):
+        distillation.open_teacher(taught, tokenizers.load(tmp_path), shape)
+    longer = shape.model_copy(update={"max_length": 64})
+    with pytest.raises(ArtefactError, match="reads 32 tokens at most"):
+        distillation.open_teacher(taught, tokenizer, longer)
+    decoder = shape.model_copy(update={"layout": "llama"})
     with pytest.raises(ArtefactError, match="different things"):
         make_objective(decoder, taught, tokenizer, 0)

@@ -76,3 +76,9 @@ def test_what_is_asked_for_does_not_depend_on_what_is_shown(replace):
 def test_impossible_settings_are_refused(settings, told):
     with pytest.raises(ValidationError, match=told):
         MaskingSettings(**settings)
+
+
+def test_a_unit_without_a_kind_is_refused_and_not_masked_as_words():
+    settings = MaskingSettings().model_copy(update={"units": (("syllable", 1.0),)})
+    with pytest.raises(KeyError, match="syllable"):
+        policy.make(settings, NONE, MASK, np.arange(10, 300), 0)

@@ -11,6 +11,7 @@ from wellread.models.build import build
 from wellread.objectives import mlm, replaced_tokens
 from wellread.objectives.replaced_tokens import detection, draw, replaced, share_embeddings, small
 from wellread.settings import ModelSettings
+from wellread.sparsity.flops import step_flops
 from wellread.tokens.batch import pack
 
 VOCAB = 40
@@ -35,6 +36,16 @@ def text(samples=(4, 5)):
     generator = torch.Generator().manual_seed(samples[0])
     rows = [[1, *torch.randint(4, VOCAB, (n,), generator=generator).tolist(), 2] for n in (9, 14)]
     return pack(rows, [[-1, *range(len(row) - 2), -1] for row in rows], list(samples))
+
+
+def test_the_extra_passes_are_counted_and_the_generator_is_dense():
+    settings = shape(max_length=100)
+    dense, accounted = replaced_tokens.passes(settings, VOCAB, 0.3, 0.75)
+    whole, sparse = step_flops(settings, VOCAB, [100], 30, 0.75)
+    generator = step_flops(small(settings), VOCAB, [100], 30, 0.0)[0]
+    head = whole - step_flops(settings, VOCAB, [100], 0, 0.0)[0]
+    assert dense == pytest.approx(1 + (generator - head) / whole)
+    assert accounted == pytest.approx(1 + (generator - head) / sparse)
 
 
 def test_a_draw_is_the_inverse_of_the_summed_probabilities():

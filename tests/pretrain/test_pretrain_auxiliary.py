@@ -5,11 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from made_language import tiny_model
 from test_pretrain_resume import CutError, cut_at
 from torch import nn
 from transformers import AutoModelForMaskedLM
 
+from wellread.objectives import contrastive
 from wellread.pretrain import auxiliary, loop
+from wellread.settings import PretrainSettings
+from wellread.tokens import tokenizer
 
 
 def length_of_sample(weight):
@@ -109,6 +113,18 @@ def test_what_is_learnt_besides_resumes_exactly_and_leaves_a_stock_model(
         assert 0 < lines[-1]["auxiliary"][one] < lines[0]["auxiliary"][one]
     model = AutoModelForMaskedLM.from_pretrained(tmp_path / "whole" / "model")
     assert not [key for key in model.state_dict() if "auxiliary" in key]
+
+
+def test_extra_passes_of_a_sparse_model_are_accounted_as_such(language, tmp_path):
+    found = {}
+    for name, besides in (("plain", {}), ("one", {"contrastive": 1.0})):
+        language.pretrain(tmp_path / name, besides=besides, sparsity={"level": 0.75})
+        found[name] = json.loads((tmp_path / name / "pretrain.json").read_text())["flops"]
+    level = json.loads((tmp_path / "one" / "sparsity.json").read_text())["level"]
+    vocab = len(tokenizer.load(language.tokenizer))
+    shares = contrastive.passes(tiny_model(), vocab, PretrainSettings().mask_rate, level)
+    for kind, share in zip(("dense", "accounted"), shares, strict=True):
+        assert found["one"][kind] / found["plain"][kind] == pytest.approx(1 + share)
 
 
 def test_extra_passes_are_counted_and_a_weight_of_zero_changes_nothing(language, tmp_path, digests):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_language import Language, markov_texts
 
-from wellread.errors import UserError
+from wellread.errors import RecipeError, UserError
 from wellread.pretrain import continual, guard
 from wellread.settings import ContinualSettings
 from wellread.tokens import store, tokenizer
@@ -111,6 +111,55 @@ def test_beyond_the_bound_training_stops_and_can_go_on(two, start, tmp_path, dig
     assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
 
 
+def cut_at(monkeypatch, step):
+    """Have the steps from ``step`` on be interrupted."""
+    from wellread.pretrain import loop
+
+    real, count = loop.take_step, iter(range(100))
+
+    def cut(*arguments, **keywords):
+        if next(count) == step:
+            raise KeyboardInterrupt
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(loop, "take_step", cut)
+
+
+@pytest.mark.parametrize("before", [None, 50.0])
+def test_a_bound_set_or_lowered_on_the_way_keeps_what_is_done(
+    before, two, start, tmp_path, digests, monkeypatch
+):
+    def run(folder, bound):
+        settings = ContinualSettings(general="general", max_rise=bound)
+        changes = RUN | {"learning_rate": 2e-2, "checkpoint_seconds": 1e-9}
+        two.pretrain(tmp_path / folder, start, **changes, continual=settings)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        cut_at(patch, 11)
+        run("cut", before)
+    done = 11 if before is None else 8  # the last validation's checkpoint is the one that the old bound kept
+    with pytest.raises(UserError, match=f"step 12, .* step {done}, the last before it, is kept"):
+        run("cut", 1e-9)
+    assert (tmp_path / "cut" / "checkpoints" / f"step-{done:08d}").is_dir()
+    run("cut", 50.0)
+    run("whole", 50.0)
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("empty", ["corpus", "texts.general"])
+def test_nothing_held_out_is_refused_where_a_rise_is_watched(empty, two, start, tmp_path):
+    shutil.copytree(two.tokens, tmp_path / "tokens")
+    held = tmp_path / "tokens" / ("valid" if empty == "corpus" else "texts/general/valid")
+    shutil.rmtree(held)
+    store.build([], two.tokenizer, held, processes=1, quiet=True)
+    other = Language(tmp_path / "tokens", two.tokenizer)
+    with pytest.raises(RecipeError, match="no text is held out") as caught:
+        other.pretrain(
+            tmp_path / "run", start, **RUN, continual=ContinualSettings(general="general", max_rise=0.1)
+        )
+    assert caught.value.where == f"{empty}.validation"
+
+
 def test_the_checkpoint_within_the_bound_outlives_later_ones(tmp_path):
     import torch
 
@@ -124,20 +173,11 @@ def test_the_checkpoint_within_the_bound_outlives_later_ones(tmp_path):
 
 
 def test_a_run_cut_short_leaves_the_same_bytes(two, start, tmp_path, digests, monkeypatch):
-    from wellread.pretrain import loop
-
     settings = ContinualSettings(
         subset=0.5, general="general", reference="general", replay=0.3, max_rise=50.0
     )
     two.pretrain(tmp_path / "whole", start, **RUN, continual=settings)
-    real, count = loop.take_step, iter(range(100))
-
-    def cut(*arguments, **keywords):
-        if next(count) == 11:
-            raise KeyboardInterrupt
-        return real(*arguments, **keywords)
-
-    monkeypatch.setattr(loop, "take_step", cut)
+    cut_at(monkeypatch, 11)
     with pytest.raises(KeyboardInterrupt):
         two.pretrain(tmp_path / "cut", start, **RUN, checkpoint_seconds=1e-9, continual=settings)
     monkeypatch.undo()

@@ -12,7 +12,8 @@ from wellread.models import build, packed
 from wellread.pretrain import checkpoint, loop
 from wellread.pretrain import step as step_module
 from wellread.pretrain.parts import make_model, split
-from wellread.settings import TokenizerSettings
+from wellread.settings import SparsitySettings, TokenizerSettings
+from wellread.sparsity import linear
 from wellread.tokens import tokenizer as tokenizers
 from wellread.tokens.batch import pack
 
@@ -240,6 +241,38 @@ def test_a_start_that_does_not_fit_is_refused(key, change, language, tmp_path):
     with pytest.raises(ArtefactError) as caught:
         language.pretrain(tmp_path / "second", model)
     assert caught.value.where == key
+
+
+KEPT = {"ffn": 48, "local_attention": 16, "global_every": 1}
+
+
+@pytest.mark.parametrize("key", KEPT)
+def test_what_a_start_has_is_taken_where_it_is_not_stated_and_else_has_to_agree(key, language, tmp_path):
+    language.pretrain(tmp_path / "first", KEPT, tokens=600)
+    start = {"start": str(tmp_path / "first" / "model")}
+    for name, stated in (("silent", {}), ("stated", KEPT)):
+        language.pretrain(tmp_path / name, start | stated, tokens=600)
+    flops = [
+        json.loads((tmp_path / name / "pretrain.json").read_text())["flops"]
+        for name in ("first", "silent", "stated")
+    ]
+    assert flops[0] == flops[1] == flops[2]
+    with pytest.raises(ArtefactError, match=f"{key} = {KEPT[key]}, the recipe 24") as caught:
+        language.pretrain(tmp_path / "other", start | {key: 24}, tokens=600)
+    assert caught.value.where == f"model.{key}"
+    assert caught.value.fix == f"set model.{key} = {KEPT[key]}, or leave it out"
+
+
+def test_trained_weights_are_not_rescaled_where_masks_are_drawn(language, tiny, tmp_path):
+    language.pretrain(tmp_path / "first", tokens=600)
+    start = str(tmp_path / "first" / "model")
+    before = dict(linear.dense_weights(build.load(start, "mlm")))
+    settings = tiny[1].model_copy(update={"sparsity": SparsitySettings(level=0.75)})
+    model = make_model(tiny[0].model_copy(update={"start": start}), settings, tokenizers.load(start), 0)
+    layers = linear.sparse_layers(model)
+    assert layers.keys() == before.keys()
+    for name, layer in layers.items():
+        assert torch.equal(layer.weight, torch.where(layer.mask, before[name], 0.0))
 
 
 def test_a_causal_tokenizer_cannot_feed_a_masked_model(causal_language, tmp_path):

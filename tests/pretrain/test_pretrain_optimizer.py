@@ -280,3 +280,9 @@ def test_clip_returns_the_norm_before():
     assert optimizer.clip() == pytest.approx(count**0.5, rel=1e-5)
     squares = sum(float(parameter.grad.square().sum()) for parameter in model.parameters())
     assert squares**0.5 == pytest.approx(0.5, rel=1e-4)
+
+
+def test_an_optimiser_that_is_not_here_is_refused_and_not_trained_as_adamw():
+    settings = PretrainSettings(weight_decay=0.1).model_copy(update={"optimizer": "lion"})
+    with pytest.raises(KeyError, match="lion"):
+        Optimizer(modernbert(), settings)

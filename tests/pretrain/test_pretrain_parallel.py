@@ -14,6 +14,7 @@ from wellread.pretrain.state import Done
 from wellread.pretrain.step import take_step
 from wellread.pretrain.trainer import make_trainer
 from wellread.tokens import tokenizer
+from wellread.tokens.mixture import mix
 from wellread.tokens.packing import plan
 from wellread.tokens.store import Store
 
@@ -132,9 +133,11 @@ def fingerprint(trainer):
     return digest.hexdigest()
 
 
-def few_steps(group, language, folder, tiny, idle):
+def few_steps(group, language, folder, tiny, idle, replay=0.0):
     """Three steps; in the second, only rank 0 reads anything if ``idle``."""
     packing, trainer = make(language, folder, group, tiny)
+    if replay:
+        packing = mix(packing, packing, replay)
     costs = shares.costs(trainer.model_settings, 300, 0.0, 0.3)
     done, losses = Done(), []
     for step in range(3):
@@ -146,11 +149,11 @@ def few_steps(group, language, folder, tiny, idle):
     return losses, fingerprint(trainer)
 
 
-@pytest.mark.parametrize("idle", [False, True])
-def test_all_ranks_have_the_same_bits(idle, language, tmp_path, tiny):
-    answers = together(3, few_steps, language, tmp_path, tiny, idle)
+@pytest.mark.parametrize(("idle", "replay"), [(False, 0.0), (True, 0.0), (True, 0.4)])
+def test_all_ranks_have_the_same_bits(idle, replay, language, tmp_path, tiny):
+    answers = together(3, few_steps, language, tmp_path, tiny, idle, replay)
     assert answers[0] == answers[1] == answers[2]
-    alone, _ = few_steps(SOLO, language, tmp_path, tiny, idle)
+    alone, _ = few_steps(SOLO, language, tmp_path, tiny, idle, replay)
     assert answers[0][0] == pytest.approx(alone, rel=1e-6)
 
 

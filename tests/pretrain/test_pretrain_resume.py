@@ -208,6 +208,25 @@ def test_checkpoints_of_other_settings_are_refused(language, tmp_path, monkeypat
         language.pretrain(tmp_path / "cut", learning_rate=1e-4)
 
 
+def test_the_same_files_by_another_path_are_the_same_run(language, tmp_path, monkeypatch, digests):
+    language.pretrain(tmp_path / "first", tokens=600)
+    (tmp_path / "terms.txt").write_text("ban\nbast")
+    monkeypatch.chdir(tmp_path)
+
+    def run(folder, base):
+        model = f"{base}first/model"
+        masking = {"units": {"token": 0.5, "lexicon": 0.5}, "lexicon": f"{base}terms.txt"}
+        more = {"teacher": {"path": model}, "masking": masking, "checkpoint_seconds": ALWAYS}
+        language.pretrain(tmp_path / folder, {"start": model}, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(CutError):
+        cut_at(patch, loop, "take_step", 4)
+        run("cut", "")
+    run("cut", f"{tmp_path}/")
+    run("whole", "")
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
 def test_a_finished_folder_is_only_tidied(language, tmp_path, monkeypatch, digests):
     folder = tmp_path / "done"
     language.pretrain(folder)

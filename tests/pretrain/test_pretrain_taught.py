@@ -75,7 +75,8 @@ def test_the_teacher_counts_while_it_is_heard_and_not_after(
 
 
 def test_a_forward_pass_is_a_third_of_a_step(language, teacher):
-    found = distillation.open_teacher(TeacherSettings(path=teacher), tokenizer.load(language.tokenizer))
+    settings = tiny_settings(teacher=TeacherSettings(path=teacher))
+    found = distillation.open_teacher(settings, tokenizer.load(language.tokenizer), tiny_model())
     vocab = found.model.config.vocab_size
     expected = step_flops(tiny_model(layers=1), vocab, [10, 64], 20, 0.0)[0] / 3
     assert found.flops([10, 64], 20) == pytest.approx(expected)
@@ -108,7 +109,7 @@ def test_the_steps_with_the_teacher_read_what_it_finds_hard_but_learnable(langua
     first, rest = data.train.legs
     assert first.steps == -(-3 * data.train.steps // 10)
     assert rest.epoch == 1 and rest.whole
-    found = distillation.open_teacher(given, loaded)
+    found = distillation.open_teacher(settings, loaded, tiny_model())
     ask = make_objective(tiny_model(), settings, loaded, 0, teacher=found)
     store = Store.open(language.tokens / "train")
     pool = plan(store, 64, 512, 2, 0, tmp_path / "pool")  # the one that was scored
@@ -118,6 +119,25 @@ def test_the_steps_with_the_teacher_read_what_it_finds_hard_but_learnable(langua
     sizes = np.diff(np.asarray(store.offsets))
     assert sizes[chosen].sum() == pytest.approx(0.5 * sizes[order].sum(), abs=int(sizes.max()))
     assert data.train.spent > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_chosen_text_is_read_as_long_as_the_teacher_is_heard(
+    language, teacher, tmp_path, monkeypatch, precision
+):
+    """Also where share * steps is not what it seems: 0.07 * 100 > 7."""
+    from wellread.objectives import salt
+    from wellread.precision import wants_bfloat16
+
+    seen, real = [], salt.rank
+    monkeypatch.setattr(salt, "rank", lambda *given: (seen.append(wants_bfloat16()), real(*given))[1])
+    given = TeacherSettings(path=teacher, share=0.07, keep=0.5)
+    settings, loaded = tiny_settings(teacher=given, tokens=50_430), tokenizer.load(language.tokenizer)
+    settings = settings.model_copy(update={"precision": precision})
+    train = open_data(tiny_model(), settings, loaded, language.tokens, tmp_path, 0).train
+    assert train.steps == 100
+    assert train.legs[0].steps == sum(salt.weight(given, step / 100) > 0 for step in range(100)) == 7
+    assert seen == [precision == "bf16"]
 
 
 def test_a_taught_run_cut_short_leaves_the_same_bytes(language, teacher, tmp_path, digests, monkeypatch):

@@ -353,5 +353,5 @@ def test_formats(monkeypatch):
         with pytest.raises(UserError, match=what):
             check_formats(names)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'wellread\[deploy\]'"):
+    with pytest.raises(UserError, match=r"pip install -c constraints.txt -e '.\[deploy\]'"):
         check_formats(["onnx"])

@@ -79,3 +79,12 @@ def test_a_batch_is_those_samples_and_fits(packings):
         last = packings[1].assemble(within[-1:] - len(packings[0].sample_starts))
         assert torch.equal(batch.input_ids[-last.tokens :], last.input_ids)
         assert torch.equal(batch.position_ids[-last.tokens :], last.position_ids)
+
+
+def test_a_batch_of_no_sample_is_as_a_plain_packings(packings):
+    nothing = np.empty(0, np.int64)
+    found, plain = mix(*packings, 0.4).assemble(nothing), packings[0].assemble(nothing)
+    assert (found.tokens, found.sequences) == (0, 0)
+    for name in ("input_ids", "cu_seqlens", "position_ids", "word_ids", "sample_ids"):
+        one, other = getattr(found, name), getattr(plain, name)
+        assert torch.equal(one, other) and one.dtype == other.dtype, name

@@ -10,8 +10,9 @@ from collections import Counter
 import pytest
 from made_up import made_up_texts
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
-from wellread.errors import ArtefactError, DataError
+from wellread.errors import ArtefactError, DataError, RecipeError
 from wellread.settings import TokenizerSettings
 from wellread.tokens import tokenizer
 
@@ -199,6 +200,18 @@ def test_a_given_tokenizer_is_extended_by_the_words_that_save_most(trained, tmp_
     assert new(plain)["input_ids"] == old(plain)["input_ids"]
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "model", [models.Unigram([("[UNK]", 0.0), ("a", -1.0)], 0), models.WordPiece({"[UNK]": 0})]
+)
+def test_a_tokenizer_that_splits_no_words_is_not_extended_by_words(model, tmp_path):
+    names = {"unk_token": "[UNK]", "pad_token": "[UNK]"}
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **names).save_pretrained(tmp_path / "given")
+    settings = TokenizerSettings(path=str(tmp_path / "given"), add_words=2)
+    with pytest.raises(RecipeError, match="WordPiece") as caught:
+        tokenizer.train(["a b"], settings, tmp_path / "t", causal=False, max_length=64, quiet=True)
+    assert caught.value.where == "tokenizer.add_words"
 
 
 def damage_none(folder):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wellread import files
-from wellread.errors import ArtefactError, UserError
+from wellread.errors import ArtefactError, UserError, install
 from wellread.progress import say
 
 
@@ -61,7 +61,7 @@ def prepare(path: Path, folder: Path, *, quiet: bool = False) -> Path:
         raise UserError(
             "the package `gguf`, which reads GGUF files, is not installed",
             where=str(path),
-            fix="pip install 'wellread[augment]', or give a transformers folder",
+            fix=f"{install('augment')}, or give a transformers folder",
         )
     if not quiet:
         say(f"{path.name}: turned into a transformers folder, once")

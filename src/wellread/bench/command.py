@@ -9,15 +9,14 @@ from typing import Annotated
 
 import typer
 
-from wellread.errors import UserError
+from wellread.commands.options import Json, Quiet
+from wellread.errors import UserError, install
 from wellread.progress import say
 
 LINEARS = "384x384,384x1536,1536x384,768x768"
 Threads = Annotated[str | None, typer.Option(help="Threads, each in turn; default 1,2.")]
 Out = Annotated[Path | None, typer.Option(help="JSON file to write as well, part by part.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 bench = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 
 
@@ -42,7 +41,7 @@ def train(
     memory_shape: Annotated[str, typer.Option(help="Model whose memory is measured.")] = "12x768",
     memory_tokens: Annotated[str, typer.Option(help="Tokens in its steps, each in turn.")] = "1024,4096",
     out: Out = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
     markdown: Markdown = False,
     quiet: Quiet = False,
 ) -> None:
@@ -73,7 +72,7 @@ def train(
         quiet=quiet,
     )
     if only is None and "trainer" not in chosen.parts:
-        say("the Trainer is left out; to measure against it: pip install 'wellread[bench]'")
+        say(f"the Trainer is left out; to measure against it: {install('bench')}")
     from wellread.bench.run import run
 
     _show(run(chosen, _keeper(out)), as_json, markdown)
@@ -95,7 +94,7 @@ def infer(
     threads: Threads = None,
     rounds: Annotated[int, typer.Option(min=1, help="Counted pairs of short calls.")] = 30,
     out: Out = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
     markdown: Markdown = False,
     quiet: Quiet = False,
 ) -> None:

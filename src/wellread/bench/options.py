@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wellread.errors import UserError
+from wellread.errors import UserError, install
 from wellread.settings import ModelSettings
 
 PARTS = ("layers", "steps", "trainer", "memory")
@@ -87,7 +87,7 @@ def read_parts(only: str | None, memory: bool) -> tuple[str, ...]:
     if importlib.util.find_spec("accelerate") is None and "trainer" in chosen:
         if only is not None:
             what = "the Trainer of transformers needs the package accelerate"
-            raise UserError(what, where="--only", fix="pip install 'wellread[bench]'")
+            raise UserError(what, where="--only", fix=install("bench"))
         chosen = tuple(part for part in chosen if part != "trainer")
     return chosen if not memory or "memory" in chosen else (*chosen, "memory")
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from wellread.commands.options import Json, Quiet
 from wellread.progress import say
 
 benchmark = typer.Typer(help="Fine-tune a model on a public benchmark's tasks.", no_args_is_help=True)
@@ -39,8 +40,8 @@ def _command(suite: str) -> Any:
         vectors: Annotated[
             Path | None, typer.Option(help="Folder of word vectors, for the rival static.")
         ] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-        quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+        as_json: Json = False,
+        quiet: Quiet = False,
     ) -> None:
         from wellread.benchmark import job as planning
         from wellread.benchmark import run as running
@@ -84,7 +85,7 @@ def _compare(
     plot: Annotated[
         Path | None, typer.Option(help="Draw score against the time of a prediction into this file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Several models on one benchmark, side by side, with what they cost."""
     from wellread.benchmark import compare

@@ -87,7 +87,7 @@ def _add(model: Model, tasks: Mapping[str, Told], file: Path) -> None:
         new, failed = set(told["values"]) - set(known["values"]), int(told.get("failed") or 0)
         if new and failed and len(new) < len(told["values"]):
             raise DataError(
-                f"{model.name}, {name}: an earlier file has some of the seeds; which of them failed is not told",
+                f"{model.name}, {name}: an earlier file has some of the seeds, and which failed is not told",
                 where=str(file),
                 fix="give files with no seed in common",
             )

@@ -92,6 +92,9 @@ def prepare(suite_name: str, options: Options) -> Job:
     """
     suite = suites.load(suite_name)
     rival = str(options.model) if str(options.model) in NAMES and not options.model.exists() else ""
+    if rival and options.changes:
+        what, fix = f"{rival} has no settings of fine-tuning", "leave it out"
+        raise UserError(what, where=f"--set {options.changes[0]}", fix=fix)
     model = _stands_on(rival, options) if rival else given.checkpoint(options.model)
     name = given.model_name(Path(rival) if model is None or rival else model, options.name)
     data = _data(options.data)

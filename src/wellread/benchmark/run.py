@@ -23,13 +23,12 @@ from wellread.benchmark.job import Job, Part
 from wellread.benchmark.live import watching
 from wellread.benchmark.table import TaskState
 from wellread.errors import ArtefactError, UserError
-from wellread.pipeline.context import READING
+from wellread.pipeline.context import FINETUNING, READING, TASKS
 from wellread.progress import say
 from wellread.settings import TaskSettings
 from wellread.stages import Stage, stage_folder
 from wellread.tasks.known import metric_of
 
-CODE = ("finetune", "models", "schedules", "tokens/batch", *READING)
 BOOTSTRAP = 1000
 KIND = "kind.json"  # fingerprint of a stage but for its seeds
 
@@ -123,7 +122,7 @@ def _task(part: Part) -> Stage:
         build=lambda folder: build(part.name, settings, None, part.folder, folder, 0),
         settings={"known": part.task, "fold": part.fold},
         files=tuple(source_files(settings, part.folder, part.name)),
-        code=("tasks", "evaluate/metrics", "rng"),
+        code=TASKS,
     )
 
 
@@ -148,15 +147,7 @@ def _rival(job: Job, part: Part, *, quiet: bool) -> Stage:
         settings={"rival": job.rival, "seeds": list(part.seeds)},
         inputs=(f"tasks/{part.name}",),
         files=_files(job),
-        code=(
-            "evaluate/rivals",
-            "finetune/batches",
-            "finetune/encode",
-            "models",
-            "schedules",
-            "tokens/batch",
-            *READING,
-        ),
+        code=("evaluate/rivals", *FINETUNING),
     )
 
 
@@ -195,7 +186,7 @@ def _finetune(job: Job, part: Part, *, quiet: bool) -> Stage:
         settings=used,
         inputs=(f"tasks/{part.name}",),
         files=_files(job),
-        code=CODE,
+        code=FINETUNING,
     )
     return replace(any_seeds, settings={**used, "seeds": list(part.seeds)})
 
@@ -235,7 +226,7 @@ def _evaluate(job: Job) -> Stage:
         build=build,
         settings={"bootstrap": BOOTSTRAP, "seeds": seeds},
         inputs=(*(f"tasks/{part.name}" for part in job.parts), *units),
-        code=("evaluate", "benchmark"),
+        code=("evaluate", "benchmark", *READING),
     )
 
 

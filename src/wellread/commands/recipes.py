@@ -18,7 +18,7 @@ from wellread.commands.options import (
     Quiet,
     RecipeArgument,
 )
-from wellread.errors import UserError
+from wellread.errors import UserError, left_out
 from wellread.progress import say
 
 
@@ -84,7 +84,10 @@ def recipes() -> None:
     from wellread.api import recipes_folder
     from wellread.recipe import load
 
-    for path in sorted(recipes_folder().glob("*.toml")):
+    folder = recipes_folder()
+    if not folder.is_dir():
+        raise left_out("the recipes", str(folder))
+    for path in sorted(folder.glob("*.toml")):
         print(f"{path.stem:20} {load(path).description}")
     say("Next: `wellread plan NAME`.")
 

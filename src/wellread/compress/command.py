@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from wellread.commands.options import Json, Quiet
 from wellread.errors import UserError
 from wellread.progress import say
 
@@ -27,8 +28,8 @@ def compress(
     model: Annotated[str | None, typer.Option(help="Variant of the run; default the main one.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads while speed is measured.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Counted pairs of short calls.")] = 15,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the smallest and fastest form of a fine-tuned model that keeps its quality."""
     from wellread import api

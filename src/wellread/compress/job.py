@@ -20,7 +20,7 @@ from wellread.compress import gate, page, pareto, units
 from wellread.compress.subject import open_subject
 from wellread.compress.targets import Candidate, Line, check, missing, plan
 from wellread.compress.units import FP32, Shop
-from wellread.errors import UserError
+from wellread.errors import UserError, install
 from wellread.models import build
 from wellread.progress import Progress, say
 from wellread.serve.engines.folder import task_of
@@ -212,7 +212,7 @@ def _follow(
 
 def _impossible(candidate: Candidate) -> str | None:
     packages = missing(candidate)
-    return f"not installed: {', '.join(packages)} (pip install 'wellread[deploy]')" if packages else None
+    return f"not installed: {', '.join(packages)} ({install('deploy')})" if packages else None
 
 
 def _tell(quiet: bool, text: str) -> None:

@@ -28,22 +28,6 @@ def timings(records: Sequence[Row]) -> list[Row]:
     ]
 
 
-def front(rows: Sequence[Row], cost: str) -> set[str]:
-    """Names of the rows that no other beats: none is as good in score and cost and better in one.
-
-    Args:
-        rows: with "name", "score" and the cost.
-        cost: "bytes", of which less is better, or "speed", of which more is.
-    """
-    sign = -1.0 if cost == "bytes" else 1.0
-
-    def better(one: Row, other: Row) -> bool:
-        pairs = ((one["score"], other["score"]), (sign * one[cost], sign * other[cost]))
-        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
-
-    return {row["name"] for row in rows if not any(better(other, row) for other in rows)}
-
-
 def to_text(found: dict[str, Any]) -> str:
     """The tables for people: quality and size, then latency."""
     lines = [f"{found['task']}, {found['metric']} on {found['examples']} dev examples", ""]

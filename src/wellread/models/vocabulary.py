@@ -24,6 +24,23 @@ ROLES = (
 )
 
 
+def check_extendable(tokenizer: Any) -> None:
+    """Whether words can be added to a tokenizer.
+
+    Raises:
+        RecipeError: it is no WordPiece, or does not split text into words.
+    """
+    from tokenizers import models
+
+    engine = tokenizer.backend_tokenizer
+    if not isinstance(engine.model, models.WordPiece) or engine.pre_tokenizer is None:
+        raise RecipeError(
+            "only a WordPiece tokenizer, which splits text into words, can be extended by words",
+            where="tokenizer.add_words",
+            fix="leave it out, or train a new tokenizer and set model.start_vocabulary to mean",
+        )
+
+
 def words_to_add(tokenizer: Any, words: Counter[str], count: int, least: int) -> list[str]:
     """The words that would save most pieces if each were one: by frequency times (pieces - 1).
 
@@ -56,16 +73,11 @@ def extend(tokenizer: PreTrainedTokenizerFast, words: list[str]) -> None:
         words: as the tokenizer normalises them.
 
     Raises:
-        RecipeError: the tokenizer is of another kind.
+        RecipeError: as :func:`check_extendable`.
     """
-    from tokenizers import AddedToken, models
+    from tokenizers import AddedToken
 
-    if not isinstance(tokenizer.backend_tokenizer.model, models.WordPiece):
-        raise RecipeError(
-            "only a WordPiece tokenizer can be extended by words",
-            where="tokenizer.add_words",
-            fix="leave it out, or train a new tokenizer and set model.start_vocabulary to mean",
-        )
+    check_extendable(tokenizer)
     tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
 
 

@@ -48,7 +48,9 @@ class Spans(NamedTuple):
     size: np.ndarray
 
 
-def auxiliary(weight: float, model: ModelSettings, vocab: int, mask_rate: float, seed: int) -> Auxiliary:
+def auxiliary(
+    weight: float, model: ModelSettings, vocab: int, mask_rate: float, seed: int, level: float = 0.0
+) -> Auxiliary:
     """The loss, without parameters of its own.
 
     Args:
@@ -57,6 +59,7 @@ def auxiliary(weight: float, model: ModelSettings, vocab: int, mask_rate: float,
         vocab: size of the vocabulary.
         mask_rate: share of the tokens that the language model predicts.
         seed: the run's.
+        level: share of zeros in the model's matrices.
     """
     from wellread.pretrain.auxiliary import Auxiliary
 
@@ -68,16 +71,18 @@ def auxiliary(weight: float, model: ModelSettings, vocab: int, mask_rate: float,
         anchors, near = embeddings[:found], embeddings[found:].unflatten(0, (found, POSITIVES)).mean(1)
         return nt_xent(anchors, near, TEMPERATURE) * (seen.batch.sequences / max(1.0, seen.step.samples))
 
-    return Auxiliary(NAME, weight, loss, passes=passes(model, vocab, mask_rate))
+    dense, accounted = passes(model, vocab, mask_rate, level)
+    return Auxiliary(NAME, weight, loss, passes=dense, accounted=accounted)
 
 
-def passes(model: ModelSettings, vocab: int, mask_rate: float) -> float:
-    """FLOPs of the spans as a share of the language model's, for a sample of full length."""
+def passes(model: ModelSettings, vocab: int, mask_rate: float, level: float) -> tuple[float, float]:
+    """(dense, accounted) FLOPs of the spans as shares of the language model's, for samples of full length."""
     longest = model.max_length // LONGEST_SHARE
     shortest = min(longest, max(SHORTEST, longest // SPREAD))
     lengths = [round(shortest + share * (longest - shortest)) for share in (4 / 6, *[2 / 6] * POSITIVES)]
-    whole = step_flops(model, vocab, [model.max_length], round(mask_rate * model.max_length), 0.0)[0]
-    return step_flops(model, vocab, lengths, 0, 0.0)[0] / whole
+    whole = step_flops(model, vocab, [model.max_length], round(mask_rate * model.max_length), level)
+    spans = step_flops(model, vocab, lengths, 0, level)
+    return spans[0] / whole[0], spans[1] / whole[1]
 
 
 def draw(sizes: np.ndarray, samples: np.ndarray, seed: int, epoch: int) -> Spans:

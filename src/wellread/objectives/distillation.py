@@ -20,8 +20,8 @@ from wellread.models.grow.shapes import settings_of
 from wellread.models.heads import lm_logits
 from wellread.objectives import salt
 from wellread.objectives.prediction import Prediction, Soft
-from wellread.precision import autocast
-from wellread.settings import ModelSettings, TeacherSettings
+from wellread.precision import Precision, autocast
+from wellread.settings import ModelSettings, PretrainSettings, TeacherSettings
 from wellread.sparsity.flops import step_flops
 from wellread.tokens import tokenizer as tokenizers
 
@@ -37,20 +37,26 @@ class Teacher:
         model: in evaluation mode with packed attention.
         settings: how it is learnt from.
         shape: its architecture.
+        precision: in which type its matrices are multiplied, as the student's.
     """
 
     model: Any
     settings: TeacherSettings
     shape: ModelSettings
+    precision: Precision
 
     def __call__(self, prediction: Prediction, progress: float = 0.0) -> Prediction:
         """The prediction with what the teacher says; as it is once the teacher is not listened to."""
         weight = salt.weight(self.settings, progress)
         if not weight:
             return prediction
-        with autocast("auto", self.model.device):
+        with self.autocast():
             soft = soft_targets(self.model, prediction, self.settings)
         return replace(prediction, soft=replace(soft, weight=weight))
+
+    def autocast(self) -> torch.autocast:
+        """A context in which it is run."""
+        return autocast(self.precision, self.model.device)
 
     def flops(self, lengths: Sequence[int], predictions: int, progress: float = 0.0) -> float:
         """Of its forward pass over some sequences; 0 once it is not listened to."""
@@ -64,26 +70,28 @@ class Teacher:
 
 
 def open_teacher(
-    settings: TeacherSettings, tokenizer: PreTrainedTokenizerBase, causal: bool = False
+    settings: PretrainSettings, tokenizer: PreTrainedTokenizerBase, student: ModelSettings
 ) -> Teacher:
     """Load a teacher.
 
     Args:
-        settings: which teacher, and how it is learnt from.
+        settings: of pre-training, with a teacher.
         tokenizer: of the student.
-        causal: whether the student is a decoder.
+        student: its architecture.
 
     Raises:
-        ArtefactError: the teacher cannot be loaded, is of another kind, or has another tokenizer.
+        ArtefactError: the teacher cannot be loaded, is of another kind, reads shorter sequences, or has
+            another tokenizer.
     """
-    folder = Path(settings.path)
+    assert settings.teacher is not None
+    folder = Path(settings.teacher.path)
     check_tokenizer(folder, tokenizer)
     shape = settings_of(build.load_config(folder))
-    check_shape(shape, causal, 0)
-    model = build.load(folder, "clm" if causal else "mlm")
+    check_shape(shape, student.causal, student.max_length)
+    model = build.load(folder, "clm" if student.causal else "mlm")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     packed.enable(model).eval().to(device)  # type: ignore[arg-type]
-    return Teacher(model, settings, shape)
+    return Teacher(model, settings.teacher, shape, settings.precision)
 
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:

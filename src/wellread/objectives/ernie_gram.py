@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 NAME = "ngrams"
 
 
-def auxiliary(model: ModelSettings, listed: Phrases, vocab: int, mask_rate: float, seed: int) -> Auxiliary:
+def auxiliary(
+    model: ModelSettings, listed: Phrases, vocab: int, mask_rate: float, seed: int, level: float = 0.0
+) -> Auxiliary:
     """The loss on n-grams as such: one of the vocabulary or of the list, at each n-gram's [MASK].
 
     Args:
@@ -41,6 +43,7 @@ def auxiliary(model: ModelSettings, listed: Phrases, vocab: int, mask_rate: floa
         vocab: size of the vocabulary.
         mask_rate: share of the tokens that is predicted.
         seed: the run's.
+        level: share of zeros in the model's matrices.
     """
     from wellread.pretrain.auxiliary import Auxiliary
 
@@ -58,15 +61,19 @@ def auxiliary(model: ModelSettings, listed: Phrases, vocab: int, mask_rate: floa
         total = F.cross_entropy(logits, numbers + tokens.shape[1], reduction="sum")
         return total / seen.step.ngrams
 
-    return Auxiliary(NAME, 1.0, loss, table, passes=passes(model, vocab, table.out_features, mask_rate))
+    dense, accounted = passes(model, vocab, table.out_features, mask_rate, level)
+    return Auxiliary(NAME, 1.0, loss, table, passes=dense, accounted=accounted)
 
 
-def passes(model: ModelSettings, vocab: int, listed: int, mask_rate: float) -> float:
-    """FLOPs of slots and n-grams as a share of plain masking's, as if all that is masked were bigrams."""
+def passes(
+    model: ModelSettings, vocab: int, listed: int, mask_rate: float, level: float
+) -> tuple[float, float]:
+    """(dense, accounted) FLOPs of slots and n-grams as shares of plain masking's; all masked are bigrams."""
     length, masked = model.max_length, round(mask_rate * model.max_length)
-    inner, longer = (step_flops(model, vocab, [size], 0, 0.0)[0] for size in (length, length + masked // 2))
+    inner, longer = (step_flops(model, vocab, [size], 0, level) for size in (length, length + masked // 2))
+    whole = step_flops(model, vocab, [length], masked, level)
     head = 6 * (masked // 2) * (vocab + listed) * model.hidden
-    return (longer - inner + head) / step_flops(model, vocab, [length], masked, 0.0)[0]
+    return (longer[0] - inner[0] + head) / whole[0], (longer[1] - inner[1] + head) / whole[1]
 
 
 def predict(batch: PackedBatch, text: Text, chosen: Chosen, listed: Phrases, mask_id: int) -> Prediction:

@@ -58,7 +58,11 @@ def rate_at(settings: MaskingSettings, progress: float) -> float:
 
 
 def kinds(settings: MaskingSettings, lists: Lists) -> list[tuple[float, Kind]]:
-    """The kinds of units that have a weight, in an order that does not depend on the recipe's."""
+    """The kinds of units that have a weight, in an order that does not depend on the recipe's.
+
+    Raises:
+        KeyError: a unit that settings know has no kind here; words would be masked in its place.
+    """
     weights = {str(name): weight for name, weight in settings.units}
     known: dict[str, Kind] = {
         "token": masking.tokens,
@@ -69,6 +73,8 @@ def kinds(settings: MaskingSettings, lists: Lists) -> list[tuple[float, Kind]]:
         "lexicon": partial(lexicon.units, phrases=lists.terms),
         "tf-idf": partial(tf_idf.units, rarity=lists.rarity, top=settings.tf_idf_top),
     }
+    if strange := weights.keys() - known.keys():
+        raise KeyError(f"no kind of masking is called {', '.join(sorted(strange))}")
     chosen = [(weights[name], kind) for name, kind in known.items() if weights.get(name)]
     if not any(weights.get(name) for name in COVERING):
         chosen.append((0.0, words.units))

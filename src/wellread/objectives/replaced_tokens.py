@@ -34,7 +34,7 @@ DEPTH = 3  # layers of the model for each of the generator
 
 
 def auxiliary(
-    weight: float, settings: ModelSettings, tokenizer: Any, mask_rate: float, seed: int
+    weight: float, settings: ModelSettings, tokenizer: Any, mask_rate: float, seed: int, level: float = 0.0
 ) -> Auxiliary:
     """The loss: that of detection, plus the generator's over ``weight``, so that the generator's counts once.
 
@@ -44,6 +44,7 @@ def auxiliary(
         tokenizer: of the model.
         mask_rate: share of the tokens that the language model predicts.
         seed: the run's.
+        level: share of zeros in the model's matrices; the generator is dense.
 
     Raises:
         RecipeError: the model is a decoder.
@@ -74,14 +75,16 @@ def auxiliary(
         detecting = detection(own["detector"](hidden_states(model, text))[:, 0], text, seen.batch)
         return detecting / max(1.0, seen.step.tokens) + guessing / weight
 
-    whole, inner = (
-        step_flops(settings, len(tokenizer), [settings.max_length], count, 0.0)[0]
-        for count in (round(mask_rate * settings.max_length), 0)
-    )
-    guess = step_flops(
-        shape, len(tokenizer), [settings.max_length], round(mask_rate * settings.max_length), 0.0
-    )[0]
-    return Auxiliary(NAME, weight, loss, module, passes=(inner + guess) / whole, join=join)
+    dense, accounted = passes(settings, len(tokenizer), mask_rate, level)
+    return Auxiliary(NAME, weight, loss, module, passes=dense, accounted=accounted, join=join)
+
+
+def passes(settings: ModelSettings, vocab: int, mask_rate: float, level: float) -> tuple[float, float]:
+    """(dense, accounted) FLOPs of generator and detection as shares of the language model's."""
+    lengths, masked = [settings.max_length], round(mask_rate * settings.max_length)
+    whole, inner = (step_flops(settings, vocab, lengths, count, level) for count in (masked, 0))
+    guess = step_flops(small(settings), vocab, lengths, masked, 0.0)[0]
+    return (inner[0] + guess) / whole[0], (inner[1] + guess) / whole[1]
 
 
 def small(settings: ModelSettings) -> ModelSettings:

@@ -17,9 +17,19 @@ READING = (
     "tasks/rows",
     "tasks/examples",
     "tasks/subset",
+    "tasks/task",
+    "corpus/shingles",
     "evaluate/metrics",
     "rng",
 )
+# Code that reads a run's documents.
+DOCUMENTS = ("corpus/documents", "corpus/open")
+# Code that makes a task, from documents or from labelled files.
+TASKS = ("tasks", *DOCUMENTS, "corpus/readers/roles", "corpus/shingles", "evaluate/metrics", "rng")
+# Code that encodes texts with a model and computes with it, down to the kernels.
+ENCODING = ("models", "precision", "schedules", "sparsity/kernels", "tokens/batch", "tokens/tokenizer")
+# Code of fine-tuning; tests/test_stage_code.py holds each stage's list against what it imports.
+FINETUNING = ("finetune", "objectives/masking", *ENCODING, *READING)
 StartName = Literal["pretrained", "random"]
 RANDOM: StartName = "random"  # the model name of fine-tuning without pre-training
 

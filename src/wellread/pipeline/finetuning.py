@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wellread import known_models as known
-from wellread.pipeline.context import RANDOM, READING, Context, StartName, checkpoint_files
+from wellread.pipeline.context import FINETUNING, RANDOM, Context, StartName, checkpoint_files
+from wellread.pipeline.origin import settled
 from wellread.settings import ModelSettings
 from wellread.stages import Stage
 from wellread.workers import cores
@@ -25,7 +26,8 @@ def finetune_stages(context: Context) -> Iterator[Stage]:
                 inputs = ("tokenizer", f"pretrain/{variant}")
                 yield _finetune(context, task, Begin(variant, variant, model, inputs))
         if RANDOM in recipe.finetune_for(task, main).starts:
-            yield _finetune(context, task, Begin(RANDOM, main, recipe.model_for(main), ("tokenizer",)))
+            random = settled(recipe, main, context.base)
+            yield _finetune(context, task, Begin(RANDOM, main, random, ("tokenizer",)))
         for one in recipe.checkpoints:
             folder = known.folder_of(one.start, context.base, f"checkpoints.{one.name}.start")
             yield _finetune(context, task, Begin(one.name, one.name, folder))
@@ -86,5 +88,5 @@ def _finetune(context: Context, task: str, begin: Begin) -> Stage:
         settings=used,
         inputs=(f"tasks/{task}", *begin.inputs),
         files=checkpoint_files(model) if isinstance(model, Path) and not begin.inputs else (),
-        code=("finetune", "models", "objectives/masking", "schedules", "tokens/batch", *READING),
+        code=FINETUNING,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wellread import known_models as known
 from wellread.errors import DataError
-from wellread.pipeline.context import Context, checkpoint_files
+from wellread.pipeline.context import DOCUMENTS, Context, checkpoint_files
 from wellread.recipe import resolve
 from wellread.settings import MESH, PretrainSettings
 from wellread.stages import Stage, stage_folder
@@ -75,12 +75,13 @@ def _start(context: Context, variant: str) -> Path | None:
 
 def _code(settings: PretrainSettings) -> tuple[str, ...]:
     return (
-        *("pretrain", "objectives", "schedules", "models", "sparsity"),
-        *("tokens/store", "tokens/encode", "tokens/shards"),
+        *("pretrain", "objectives", "schedules", "models", "sparsity", "precision"),
+        *("tokens/tokenizer", "tokens/store", "tokens/encode", "tokens/shards"),
         *("tokens/packing", "tokens/bins", "tokens/exchange", "tokens/batch", "rng"),
         *(("tokens/mixture", "tokens/trigrams") if settings.continual else ()),
         *(("finetune/stability/averaging",) if settings.ema_decay else ()),
-        *(("corpus/documents",) if settings.categories else ()),
+        *(DOCUMENTS if settings.categories else ()),
+        *(("tasks/mesh",) if MESH in (settings.categories, settings.masking.lexicon) else ()),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wellread import known_models as known
 from wellread.evaluate.rivals import ON_ENCODER, ON_VECTORS
-from wellread.pipeline.context import READING, Context, checkpoint_files
+from wellread.pipeline.context import DOCUMENTS, ENCODING, FINETUNING, READING, Context, checkpoint_files
 from wellread.pipeline.text import selected_texts
 from wellread.stages import Stage
 
@@ -30,7 +30,7 @@ def vectors_stage(context: Context) -> Stage:
         build=build,
         settings={},
         inputs=("corpus", "selection"),
-        code=("evaluate/rivals/vectors",),
+        code=("evaluate/rivals/vectors", *DOCUMENTS),
     )
 
 
@@ -68,16 +68,8 @@ def rivals_stage(context: Context, task: str) -> Stage:
         files=checkpoint_files(encoder) if encoder else (),
         code=(
             *("evaluate/rivals", *READING),
-            *(
-                ("finetune/batches", "finetune/encode", "models", "schedules", "tokens/batch")
-                if encoder
-                else ()
-            ),
-            *(
-                ("finetune", "models", "schedules", "tokens/batch", "tokens/tokenizer")
-                if "cct" in names
-                else ()
-            ),
+            *(("finetune/batches", "finetune/encode", *ENCODING) if encoder else ()),
+            *(FINETUNING if "cct" in names else ()),
         ),
     )
 
@@ -110,7 +102,7 @@ def evaluate_stage(context: Context, units: list[str]) -> Stage:
         build=build,
         settings={"bootstrap": recipe.evaluate.bootstrap, "seed": recipe.seed},
         inputs=(*(f"tasks/{task}" for task in recipe.tasks), *units),
-        code=("evaluate",),
+        code=("evaluate", *READING),
     )
 
 
@@ -128,5 +120,5 @@ def report_stage(context: Context, before: list[str]) -> Stage:
         build=build,
         settings=context.recipe.model_dump(mode="json"),
         inputs=tuple(before),
-        code=("report",),
+        code=("report", "pipeline/order", "stages"),
     )

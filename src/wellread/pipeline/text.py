@@ -9,7 +9,7 @@ from typing import Any
 
 from wellread import known_models as known
 from wellread.errors import UserError
-from wellread.pipeline.context import Context
+from wellread.pipeline.context import DOCUMENTS, TASKS, Context
 from wellread.recipe import Recipe
 from wellread.settings import TokenizerSettings
 from wellread.stages import Stage
@@ -45,7 +45,7 @@ def task_stage(context: Context, name: str) -> Stage:
         settings={"name": name, "seed": recipe_seed, **used},
         inputs=("corpus",) if derived else (),
         files=tuple(source_files(settings, context.base, f"tasks.{name}")),
-        code=("tasks", "corpus/documents", "rng"),
+        code=TASKS,
     )
 
 
@@ -72,7 +72,7 @@ def selection_stage(context: Context) -> Stage:
         ),
         settings=settings,
         inputs=("corpus", *(f"tasks/{name}" for name in recipe.tasks)),
-        code=("corpus/leakage", "corpus/shingles", "corpus/open", "corpus/documents", "rng"),
+        code=("corpus/leakage", "corpus/shingles", *DOCUMENTS, "rng"),
     )
 
 
@@ -184,7 +184,7 @@ def tokenizer_stage(context: Context) -> Stage:
         },
         inputs=("corpus", "selection"),
         files=tuple(path for path in given if path.is_file()),
-        code=("tokens/tokenizer", "tokens/fertility", *extending),
+        code=("tokens/tokenizer", "tokens/fertility", *DOCUMENTS, *extending),
     )
 
 
@@ -227,7 +227,7 @@ def tokens_stage(context: Context) -> Stage:
         build=build,
         settings={},
         inputs=("corpus", "selection", "tokenizer", *others),
-        code=("tokens/store", "tokens/encode", "tokens/shards"),
+        code=("tokens/store", "tokens/encode", "tokens/shards", *DOCUMENTS),
     )
 
 

@@ -12,11 +12,13 @@ from wellread import recipe
 from wellread.errors import ArtefactError, DataError, UserError
 from wellread.evaluate.rivals import ON_ENCODER
 from wellread.models.grow.shapes import settings_of
+from wellread.pipeline.origin import origin, settled
 from wellread.pipeline.pretraining import with_teacher
 from wellread.pipeline.text import text_files, tokenizer_settings
 from wellread.plan import probe
 from wellread.plan.words import size
 from wellread.recipe import Recipe
+from wellread.settings import VariantSettings
 
 MOST_FINDINGS = 20
 
@@ -88,23 +90,32 @@ def _check_origin(settings: Recipe, variant: str, base: Path, findings: Findings
     Raises:
         UserError: it cannot; names the key.
     """
-    from wellread import known_models as known
-    from wellread.models import build
-    from wellread.models.grow.shapes import Shape, keeps_function
+    from wellread.models.grow.shapes import keeps_function
     from wellread.pretrain.parts import check_shape
 
-    model, before = settings.model_for(variant), settings.forebear(variant)
-    if before:
-        small = Shape.wanted(settings.model_for(before))
-    elif model.start:
-        small = Shape.of(build.load_config(known.folder_of(model.start, base, "model.start")))
-    else:
+    model, small = settings.model_for(variant), origin(settings, variant, base)
+    if small is None:
         return
     check_shape(small, model)
     if model.grow != "none":
         kept = "computes the same" if keeps_function(small, model) else "starts near it, not equal"
         was = f"{small.layers} x {small.hidden}"
         findings.notes.append(f"{variant}: grown from {was} ({model.grow}); {kept}")
+
+
+def settle(settings: Recipe, base: Path) -> Recipe:
+    """The recipe with what its variants leave to the checkpoints that they start from filled in.
+
+    A variant whose checkpoint cannot be read stays as it is; :func:`check_models` tells of it.
+    """
+    found = []
+    for one in settings.variants or (VariantSettings(name="main"),):
+        changes = {}
+        with contextlib.suppress(UserError):
+            given, model = settings.model_for(one.name), settled(settings, one.name, base)
+            changes = {key: value for key, value in model if value != getattr(given, key)}
+        found.append(one.model_copy(update={"model": one.model | changes}))
+    return settings.model_copy(update={"variants": tuple(found)})
 
 
 def _check_teacher(settings: Recipe, variant: str, base: Path) -> None:
@@ -159,10 +170,15 @@ def check_lengths(settings: Recipe, base: Path, findings: Findings) -> None:
 
 
 def check_texts(settings: Recipe, base: Path, findings: Findings) -> None:
-    """Whether the files of [texts] are here."""
+    """Whether the files of [texts] are here, and the corpus has a part to be validated on beside them."""
+    from wellread.pretrain.continual import nothing_held_out
+
     for name in settings.texts:
         with findings.taking():
             text_files(settings, base, name)
+    every = (settings.pretrain_for(name).continual for name in settings.variant_names())
+    if not settings.corpus.validation and any(one and one.general for one in every):
+        findings.add(nothing_held_out("corpus"))
 
 
 def check_categories(settings: Recipe, sampled: probe.Sample, findings: Findings) -> None:

@@ -39,9 +39,9 @@ def plan(recipe_path: str, out: Path | None = None) -> dict[str, Any]:
     settings = recipe.load(path)
     run = out or Path("runs") / settings.name
     use_threads(settings.threads)
-    findings = Findings()
+    findings, settled = Findings(), checks.settle(settings, path.parent)
     with tempfile.TemporaryDirectory(prefix="wellread-plan-") as name:
-        seen = _look(settings, path.parent, Path(name), findings)
+        seen = _look(settled, path.parent, Path(name), findings)
     text, disk = seen.text, estimate.disk(settings, seen.text, seen.models)
     checks.check_room(run, disk, seen.memory, findings)
     fresh = set() if findings.problems else _fresh(Context(settings, path.parent, run, quiet=True))

@@ -303,8 +303,9 @@ def pretraining(
         total += per_token * probe.saving * tokens * stage.share
         for name, value in probe.flops_of(model, tokens * stage.share).items():
             flops[name] += value * probe.saving
-    besides = auxiliary.make(model, settings, loaded, None, recipe.seed, masked)
-    flops = {name: value * (1 + sum(one.passes for one in besides)) for name, value in flops.items()}
+    besides = auxiliary.make(model, settings, loaded, None, recipe.seed, masked, settings.sparsity.level)
+    flops["dense"] *= 1 + sum(one.passes for one in besides)
+    flops["accounted"] *= 1 + sum(one.accounted for one in besides)
     looks = 1 + steps // (settings.validate_every or max(1, steps // loop.VALIDATIONS))
     scored = looks * min(recipe.corpus.validation * text.tokens, validation.MOST_TOKENS) * VALIDATION_COST
     return Training(steps, tokens, total + per_token * scored, flops, reduced)

@@ -79,7 +79,8 @@ class Auxiliary:
             differentiate.  Anything random in it must be a pure function of (seed, epoch, sample id).
         module: its own parameters; it finds them at ``model.auxiliary[name]``.
         prepare: changes the samples before they are masked, by (batch, epoch).
-        passes: FLOPs that it adds, as a share of the step's own.
+        passes: FLOPs that it adds, as a share of the step's own, sparsity not counted.
+        accounted: the same with the sparsity of both counted.
         join: given the model before anything is trained, to share weights with it.
     """
 
@@ -89,6 +90,7 @@ class Auxiliary:
     module: nn.Module | None = None
     prepare: Callable[[PackedBatch, int], PackedBatch] | None = None
     passes: float = 0.0
+    accounted: float = 0.0
     join: Callable[[Any], None] | None = None
 
 
@@ -99,6 +101,7 @@ def make(
     tokens: Path | None,
     seed: int,
     lists: Lists = NONE,
+    level: float = 0.0,
 ) -> tuple[Auxiliary, ...]:
     """The auxiliary losses that a recipe asks for.
 
@@ -109,6 +112,7 @@ def make(
         tokens: folder of the token stores; None where no real data are read (probes of speed).
         seed: the run's.
         lists: made from the corpus before training.
+        level: share of zeros in the model's attention and feed-forward matrices.
     """
     found = []
     weights = {str(name): weight for name, weight in settings.besides}
@@ -116,13 +120,13 @@ def make(
     if settings.pairs != "none":
         found.append(pairs.auxiliary(settings.pairs, model_settings.hidden, tokenizer, tokens, seed))
     if settings.masking.explicit:
-        found.append(ernie_gram.auxiliary(model_settings, lists.ngrams, len(tokenizer), rate, seed))
+        found.append(ernie_gram.auxiliary(model_settings, lists.ngrams, len(tokenizer), rate, seed, level))
     if weight := weights.get(contrastive.NAME):
-        found.append(contrastive.auxiliary(weight, model_settings, len(tokenizer), rate, seed))
+        found.append(contrastive.auxiliary(weight, model_settings, len(tokenizer), rate, seed, level))
     if weight := weights.get(categories.NAME):
         found.append(categories.auxiliary(weight, model_settings.hidden, lists.categories, seed))
     if weight := weights.get(replaced_tokens.NAME):
-        found.append(replaced_tokens.auxiliary(weight, model_settings, tokenizer, rate, seed))
+        found.append(replaced_tokens.auxiliary(weight, model_settings, tokenizer, rate, seed, level))
     return tuple(found)
 
 

@@ -61,6 +61,11 @@ def save(
             shutil.rmtree(old, ignore_errors=True)
 
 
+def exists(folder: Path, step: int) -> bool:
+    """Whether there is a checkpoint of a step."""
+    return _path(folder, step).is_dir()
+
+
 def drop_after(folder: Path, step: int) -> None:
     """Remove the checkpoints of later steps."""
     for path in _newest_first(folder):

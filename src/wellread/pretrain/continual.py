@@ -67,12 +67,35 @@ def lay(
     return Course((Leg(mixed, 0, 0, mixed.steps, 0, whole=True),))
 
 
-def general(tokens: Path, settings: PretrainSettings, max_length: int) -> HeldOut | None:
-    """The general text that is validated on beside the field's; None where there is none."""
+def general(tokens: Path, settings: PretrainSettings, max_length: int, field: HeldOut) -> HeldOut | None:
+    """The general text that is validated on beside the field's; None where there is none.
+
+    Args:
+        tokens: folder of the token stores.
+        settings: of pre-training.
+        max_length: longest sequence, special tokens included.
+        field: what is held out of the field.
+
+    Raises:
+        RecipeError: nothing is held out of one of the two, so that no rise would ever be seen.
+    """
     if settings.continual is None or settings.continual.general is None:
         return None
-    store = Store.open(text_folder(tokens, settings.continual.general) / "valid")
-    return held_out(store, max_length, settings.batch_tokens)
+    name = settings.continual.general
+    found = held_out(Store.open(text_folder(tokens, name) / "valid"), max_length, settings.batch_tokens)
+    for key, text in (("corpus", field), (f"texts.{name}", found)):
+        if not text.batches:
+            raise nothing_held_out(key)
+    return found
+
+
+def nothing_held_out(table: str) -> RecipeError:
+    """What is said where the text of a table of the recipe is to be validated on, and none is held out."""
+    return RecipeError(
+        "no text is held out, and pretrain.continual.general is validated on beside the corpus",
+        where=f"{table}.validation",
+        fix="raise it, or give more text",
+    )
 
 
 def share(settings: PretrainSettings) -> float:

@@ -47,14 +47,15 @@ def open_data(
         seed: of the run.
 
     Raises:
-        RecipeError, ArtefactError, DataError: there is too little text, or a store is damaged.
+        RecipeError, ArtefactError, DataError: there is too little text, a store is damaged, or the teacher
+            does not fit.
     """
     special = tokenizer.num_special_tokens_to_add(pair=False)
     length = model_settings.max_length
     if settings.continual:
         train = continual.lay(tokens, settings, length, tokenizer, seed, scratch)
     elif settings.teacher and settings.teacher.keep < 1 and settings.teacher.share * settings.teacher.weight:
-        teacher = distillation.open_teacher(settings.teacher, tokenizer, model_settings.causal)
+        teacher = distillation.open_teacher(settings, tokenizer, model_settings)
         ask = make_objective(model_settings, settings, tokenizer, seed, teacher=teacher)
         store = Store.open(tokens / "train")
         shape = (length, special)
@@ -65,7 +66,7 @@ def open_data(
         stages = phases(settings, length)
         train = lay(Store.open(tokens / "train"), settings, stages, special, seed, scratch)
     valid = held_out(Store.open(tokens / "valid"), length, settings.batch_tokens)
-    return Data(train, valid, continual.general(tokens, settings, length))
+    return Data(train, valid, continual.general(tokens, settings, length, valid))
 
 
 def open_lists(data: Data, settings: PretrainSettings, tokenizer: Path, folder: Path, quiet: bool) -> Lists:

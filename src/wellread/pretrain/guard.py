@@ -48,7 +48,7 @@ def check(loss: float, start: float, bound: float, step: int, good: int) -> None
         start: of the start checkpoint.
         bound: by how much it may rise, in nats.
         step: that was just validated.
-        good: the last step at which it was within the bound.
+        good: the step of the checkpoint that is kept: the last within the bound, as it was then.
 
     Raises:
         UserError: it is beyond it.
@@ -57,7 +57,7 @@ def check(loss: float, start: float, bound: float, step: int, good: int) -> None
         return
     raise UserError(
         f"the loss on the general text rose by {loss - start:.3f} nats to {loss:.3f} at step {step}, beyond "
-        f"the bound of {bound:g}; the checkpoint of step {good}, the last within it, is kept",
+        f"the bound of {bound:g}; the checkpoint of step {good}, the last before it, is kept",
         where=KEY,
         fix="lower pretrain.learning_rate or raise pretrain.continual.replay, which starts anew; or raise "
         f"the bound, which goes on from step {good}",

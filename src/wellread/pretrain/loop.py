@@ -30,7 +30,7 @@ from wellread.pretrain.course import Course
 from wellread.pretrain.data import Data, open_data, open_lists
 from wellread.pretrain.logs import Logs
 from wellread.pretrain.parallel import SOLO, Group
-from wellread.pretrain.parts import deterministic
+from wellread.pretrain.parts import deterministic, settle
 from wellread.pretrain.state import Done
 from wellread.pretrain.step import take_step
 from wellread.pretrain.trainer import Trainer, make_trainer
@@ -77,7 +77,7 @@ def pretrain(
         ArtefactError: the tokenizer, a store or the start checkpoint is damaged or does not fit.
     """
     if not (folder / "pretrain.json").exists():
-        loaded = tokenizers.load(tokenizer)
+        loaded, model_settings = tokenizers.load(tokenizer), settle(model_settings)
         with deterministic():
             with group.main_first():
                 data = open_data(model_settings, settings, loaded, Path(tokens), folder / "scratch", seed)

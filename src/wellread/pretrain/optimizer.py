@@ -32,6 +32,9 @@ class Optimizer:
     Args:
         model: its parameters are updated in place.
         settings: kind of optimiser, peak rates, decay, clipping.
+
+    Raises:
+        KeyError: a kind that settings know is none here; AdamW would train in its place.
     """
 
     def __init__(self, model: nn.Module, settings: PretrainSettings) -> None:
@@ -40,7 +43,7 @@ class Optimizer:
         self.decay = DECAY[settings.optimizer] if given is None else given
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         hidden = hidden_matrices(model)
-        self.muon = hidden if settings.optimizer == "muon" else {}
+        self.muon = {"adamw": {}, "muon": hidden}[settings.optimizer]
         self.momentum = {name: torch.zeros_like(self.parameters[name]) for name in self.muon}
         self._adamw_names = [name for name in self.parameters if name not in self.muon]
         decayed = [self.parameters[name] for name in self._adamw_names if name in hidden]

@@ -18,7 +18,7 @@ from wellread import rng
 from wellread.errors import ArtefactError, UserError
 from wellread.models import build, packed, vocabulary
 from wellread.models.grow import grow
-from wellread.models.grow.shapes import Shape
+from wellread.models.grow.shapes import Shape, adopted, states, taken_over
 from wellread.models.grow.shapes import check as check_growth
 from wellread.objectives import clm, distillation, masking, mlm, policy
 from wellread.objectives.prediction import Prediction
@@ -53,7 +53,10 @@ def make_model(
         model = small
         if model_settings.grow != "none":
             model = grow.grow(small, model_settings, rng.derive(seed, "growth"))
-    linear.sparsify(model, settings.sparsity, seed, living)
+    sparsity = settings.sparsity
+    if model_settings.start is not None:  # what was trained keeps its size
+        sparsity = sparsity.model_copy(update={"rescale": False})
+    linear.sparsify(model, sparsity, seed, living)
     if settings.recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return packed.enable(model).train()
@@ -78,7 +81,7 @@ def make_objective(
         ArtefactError: a masked model's tokenizer has no mask token, or the teacher does not fit.
     """
     if teacher is None and settings.teacher:
-        teacher = distillation.open_teacher(settings.teacher, tokenizer, model_settings.causal)
+        teacher = distillation.open_teacher(settings, tokenizer, model_settings)
 
     def taught(prediction: Prediction, progress: float) -> Prediction:
         return teacher(prediction, progress) if teacher else prediction
@@ -209,6 +212,17 @@ def _check_vocabulary(folder: Path, size: int, tokenizer: PreTrainedTokenizerBas
         )
 
 
+def settle(settings: ModelSettings) -> ModelSettings:
+    """[model] with what it leaves to its start checkpoint filled in.
+
+    Raises:
+        ArtefactError: the checkpoint's configuration cannot be read.
+    """
+    if settings.start is None:
+        return settings
+    return adopted(Shape.of(build.load_config(settings.start)), settings)
+
+
 def check_start(config: PreTrainedConfig, settings: ModelSettings) -> None:
     """Whether a checkpoint has the shape of the recipe's [model], or can grow to it.
 
@@ -229,6 +243,16 @@ def check_shape(shape: Shape, settings: ModelSettings) -> None:
                 f"the checkpoint at model.start has {key} = {found}, the recipe {wanted}",
                 where=f"model.{key}",
                 fix=f"set model.{key} = {found!r}" + ("" if key == "layout" else ", or model.grow"),
+            )
+    # Where the layers agree the number may differ: of a model with one global layer it cannot be told.
+    same = Shape.wanted(settings).every_layer == shape.every_layer
+    for key, found in taken_over(shape, settings).items():
+        wanted = getattr(settings, key)
+        if states(settings, key) and found != wanted and not (key == "global_every" and same):
+            raise ArtefactError(
+                f"the checkpoint at model.start has {key} = {found}, the recipe {wanted}",
+                where=f"model.{key}",
+                fix=f"set model.{key} = {found}, or leave it out",
             )
     if settings.max_length > shape.max_length:
         raise ArtefactError(

@@ -67,7 +67,11 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         paths = {name: str(getattr(self, name).resolve()) for name in ("tokens", "tokenizer", "folder")}
-        groups = {name: getattr(self, name).model_dump(mode="json") for name in ("model", "settings")}
+        # What is not given stays so: a start checkpoint may have its own.
+        groups = {
+            name: getattr(self, name).model_dump(mode="json", exclude_unset=True)
+            for name in ("model", "settings")
+        }
         return {**groups, **paths, "seed": self.seed, "quiet": self.quiet, "threads": self.threads}
 
     @classmethod

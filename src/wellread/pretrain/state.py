@@ -33,7 +33,8 @@ class Done:
         seconds: spent in steps, not in validation or saving.
         validation_loss: of the last validation, in nats per predicted token; None before the first.
         general_start: the first loss on the general text, where there is one.
-        good: the last step at which that loss was within the bound of its rise.
+        good: the last step at which that loss was within the bound of its rise; after a resumption under
+            a new bound, the step that was gone on from.
     """
 
     step: int = 0
@@ -74,6 +75,8 @@ def resume(trainer: Trainer, checkpoints: Path, quiet: bool) -> tuple[Done, dict
     trainer.optimizer.load(tensors)
     dynamic.load(trainer.moving, tensors)
     done = Done(**state["done"])
+    if guard.bound(trainer.settings) and not checkpoint.exists(checkpoints, done.good):
+        done.good = done.step  # the bound is new to this run: nothing older was kept for it
     average.load(trainer.average, trainer.model, tensors, done.step)
     if not quiet:
         say(f"pretrain: going on after step {done.step} of {trainer.steps}")
@@ -81,17 +84,17 @@ def resume(trainer: Trainer, checkpoints: Path, quiet: bool) -> tuple[Done, dict
 
 
 def _identity(trainer: Trainer) -> str:
-    """A hash of all that decides the bits of a run; when checkpoints are made does not."""
+    """A hash of all that decides the bits of a run; when checkpoints are made does not.
+
+    Of other files only their names count, as the same ones may be reached by another path.
+    """
     unused = trainer.settings.no_part()
     if trainer.settings.sparsity.dynamic == "none":
         unused["sparsity"] = {"dynamic", "update_every", "drop_fraction", "update_until"}
-    return files.sha256_bytes(
-        files.canonical_json(
-            {
-                "model": trainer.model_settings.model_dump(mode="json"),
-                "pretrain": trainer.settings.model_dump(mode="json", exclude=unused),
-                "seed": trainer.seed,
-                "steps": trainer.steps,
-            }
-        )
-    )
+    model = trainer.model_settings.model_dump(mode="json")
+    settings = trainer.settings.model_dump(mode="json", exclude=unused)
+    for table, key in ((model, "start"), (settings.get("teacher"), "path"), (settings["masking"], "lexicon")):
+        if table and table[key]:
+            table[key] = Path(table[key]).resolve().name
+    told = {"model": model, "pretrain": settings, "seed": trainer.seed, "steps": trainer.steps}
+    return files.sha256_bytes(files.canonical_json(told))

@@ -131,12 +131,13 @@ def _count(
     vocab = trainer.model.config.vocab_size
     costs = partial(step_flops, vocab=vocab, lengths=lengths, predictions=count, level=level)
     dense, accounted = submodels.flops(costs, trainer.model_settings, layers, trainer.settings.submodels)
-    passes = 1.0 + sum(one.passes for one in trainer.auxiliaries)
+    dense *= 1.0 + sum(one.passes for one in trainer.auxiliaries)
+    accounted *= 1.0 + sum(one.accounted for one in trainer.auxiliaries)
     lesson = 0.0
     if trainer.teacher:
         lesson = trainer.teacher.flops(lengths, count, done.step / trainer.steps)
     done.step += 1
     done.tokens += sum(lengths)
     done.teacher_flops += lesson
-    done.dense_flops += dense * passes + lesson
-    done.accounted_flops += accounted * passes + lesson
+    done.dense_flops += dense + lesson
+    done.accounted_flops += accounted + lesson

@@ -54,7 +54,7 @@ def lay(
     if settings.tokens is not None:
         steps = max(1, round(settings.tokens / whole.mean_tokens_per_step))
     # The last step with the teacher is the one before which less than its share lies behind.
-    first = min(steps, -int(-teacher.settings.share * steps // 1))
+    first = int(np.searchsorted(np.arange(steps) / steps, teacher.settings.share))
     wanted = first / whole.steps_per_epoch / teacher.settings.keep  # of the text
     order = np.argsort(rng.bits(seed, "salt", np.arange(store.n_documents)), kind="stable")
     pool = first_tokens(order, np.asarray(store.offsets), min(1.0, wanted))
@@ -80,6 +80,7 @@ def _choose(
         "documents_sha256": files.sha256_bytes(np.asarray(pooled.bin_samples).tobytes()),
         "keep": teacher.settings.keep,
         "keep_top": teacher.settings.keep_top,
+        "precision": teacher.precision,
     }
     lengths = pooled.sizes(pooled.bin_samples).tolist()
     predictions = sum(ask(batch).count for batch in pooled.validation_batches())
@@ -89,7 +90,8 @@ def _choose(
             return np.load(folder / "chosen.npy", allow_pickle=False), spent
     except (ArtefactError, OSError, ValueError):
         pass
-    order = salt.rank(pooled, ask, teacher.model, teacher.settings.keep_top)
+    with teacher.autocast():
+        order = salt.rank(pooled, ask, teacher.model, teacher.settings.keep_top)
     sizes = np.diff(np.asarray(pooled.store.offsets))[order]
     before = np.cumsum(sizes) - sizes
     chosen = np.sort(order[before < teacher.settings.keep * sizes.sum()])

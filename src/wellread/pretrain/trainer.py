@@ -61,12 +61,13 @@ def make_trainer(
     else:
         allocator.keep_blocks()
     model = make_model(model_settings, settings, tokenizer, seed)
-    auxiliaries = auxiliary.make(model_settings, settings, tokenizer, tokens, seed, masked)
+    level = linear.report(model)["level"]
+    auxiliaries = auxiliary.make(model_settings, settings, tokenizer, tokens, seed, masked, level)
     auxiliary.attach(model, auxiliaries)
     model.to(device)  # type: ignore[arg-type]
     teacher = None
     if settings.teacher and settings.teacher.weight and settings.teacher.share:
-        teacher = distillation.open_teacher(settings.teacher, tokenizer, model_settings.causal)
+        teacher = distillation.open_teacher(settings, tokenizer, model_settings)
     return Trainer(
         model=model,
         optimizer=Optimizer(model, settings),
@@ -78,7 +79,7 @@ def make_trainer(
         seed=seed,
         steps=steps,
         device=device,
-        sparsity=linear.report(model)["level"],
+        sparsity=level,
         moving=linear.sparse_layers(model) if settings.sparsity.dynamic != "none" else {},
         group=group,
         reducer=Reducer(model.parameters(), group),

@@ -17,7 +17,6 @@ RIVALS = {
     "minilm-setfit": "MiniLM, SetFit",
     "cct": "CCT without pre-training",
     "majority": "majority class",
-    "mean": "mean score",
 }
 COLOURS = 6  # classes s0..s5 of the style sheet
 

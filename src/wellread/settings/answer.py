@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
-from wellread.settings.base import Fraction, Rate, Settings
+from wellread.settings.base import Fraction, Rate, Settings, as_pairs
 
 
 class AnswerSettings(Settings):
@@ -34,7 +34,4 @@ class AnswerSettings(Settings):
         "numbers of tokens.",
     )
 
-    @field_validator("words", mode="before")
-    @classmethod
-    def _pairs(cls, value: Any) -> Any:
-        return tuple(value.items()) if isinstance(value, dict) else value
+    _pairs = field_validator("words", mode="before")(as_pairs)

@@ -20,6 +20,11 @@ def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def as_pairs(value: Any) -> Any:
+    """A table as the pairs that frozen settings keep; anything else as it is."""
+    return tuple(value.items()) if isinstance(value, dict) else value
+
+
 class Settings(BaseModel):
     """A frozen group of settings that refuses keys it does not know."""
 

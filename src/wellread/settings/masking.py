@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from wellread.settings.base import Positive, Rate, Settings, Weight
+from wellread.settings.base import Positive, Rate, Settings, Weight, as_pairs
 
 Unit = Literal["token", "word", "span", "pmi", "ngram", "lexicon", "tf-idf"]
 MESH = "mesh"  # as a lexicon: the names of diseases that come with the derived task of that kind
@@ -48,10 +48,7 @@ class MaskingSettings(Settings):
         "random tokens (bert) or tokens with a high TF-IDF (tf-idf).",
     )
 
-    @field_validator("units", mode="before")
-    @classmethod
-    def _pairs(cls, value: Any) -> Any:
-        return tuple(value.items()) if isinstance(value, dict) else value
+    _pairs = field_validator("units", mode="before")(as_pairs)
 
     @model_validator(mode="after")
     def _weighted(self) -> MaskingSettings:

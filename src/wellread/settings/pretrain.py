@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from wellread.settings.base import Fraction, Positive, Rate, Settings, Weight
+from wellread.settings.base import Fraction, Positive, Rate, Settings, Weight, as_pairs
 from wellread.settings.continual import ContinualSettings
 from wellread.settings.masking import MaskingSettings
 from wellread.settings.sparsity import SparsitySettings
@@ -135,10 +135,7 @@ class PretrainSettings(Settings):
         None, description="Going on from a checkpoint: subset, replay, a bound on forgetting."
     )
 
-    @field_validator("besides", mode="before")
-    @classmethod
-    def _pairs(cls, value: Any) -> Any:
-        return tuple(value.items()) if isinstance(value, dict) else value
+    _pairs = field_validator("besides", mode="before")(as_pairs)
 
     @model_validator(mode="after")
     def _categorised(self) -> PretrainSettings:
@@ -156,6 +153,12 @@ class PretrainSettings(Settings):
             raise ValueError(
                 "`masking.explicit` shortens the text, and cannot stand beside "
                 f"{', '.join(sorted(others)) or '`pairs`'}: choose one"
+            )
+        whole = {name for name, weight in self.besides if weight} & {"categories", "contrastive"}
+        if self.pairs == "nsp" and whole:
+            raise ValueError(
+                '`pairs = "nsp"` puts texts of two documents into a sample, and '
+                f"{', '.join(sorted(whole))} takes a sample for one: choose one"
             )
         return self
 

@@ -122,9 +122,9 @@ class _Product(torch.autograd.Function):
         outputs, inputs = structure.shape
         flat = _rows(x)
         result = x.new_empty(flat.shape[0], outputs)
-        pattern = [_pointer(structure.starts), _pointer(structure.columns)]
+        pattern = [pointer(structure.starts), pointer(structure.columns)]
         values = values.to(x.dtype)
-        tail = [_pointer(values), _pointer(bias), _pointer(result), _long(outputs), torch.get_num_threads()]
+        tail = [pointer(values), pointer(bias), pointer(result), _long(outputs), torch.get_num_threads()]
         _call(structure, "forward", x.dtype, [*_matrix(flat), *_sizes(flat, structure), *pattern, *tail])
         ctx.save_for_backward(flat, values)
         ctx.structure, ctx.shape, ctx.has_bias = structure, x.shape, bias is not None
@@ -153,7 +153,7 @@ class _Product(torch.autograd.Function):
             dbias,
         )
         head = [*_matrix(flat), *_matrix(errors), *_sizes(flat, structure)]
-        _call(structure, "backward", flat.dtype, [*head, *map(_pointer, arrays), torch.get_num_threads()])
+        _call(structure, "backward", flat.dtype, [*head, *map(pointer, arrays), torch.get_num_threads()])
         return dx if dx is None else dx.view(ctx.shape), dvalues, dbias, None
 
 
@@ -180,7 +180,8 @@ def _call(structure: Structure, name: str, kind: torch.dtype, arguments: list[An
         raise ValueError(f"the kernels do not know blocks of {structure.block}")
 
 
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p | None:
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p | None:
+    """Where a tensor's values lie, as the kernels take it; None for none."""
     return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
 
 
@@ -189,7 +190,7 @@ def _long(number: int) -> ctypes.c_long:
 
 
 def _matrix(matrix: Tensor) -> list[Any]:
-    return [_pointer(matrix), _long(matrix.stride(0))]
+    return [pointer(matrix), _long(matrix.stride(0))]
 
 
 def _sizes(flat: Tensor, structure: Structure) -> list[Any]:

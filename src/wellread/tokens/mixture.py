@@ -98,7 +98,7 @@ class Mixture:
             (packing.assemble(within[chosen]), samples[chosen])
             for packing, chosen in ((self.field, ~is_other), (self.other, is_other))
             if chosen.any()
-        ]
+        ] or [(self.field.assemble(within), samples)]  # a process may have nothing to read
         ends = np.cumsum([0, *(batch.tokens for batch, _ in parts)])
         borders = [batch.cu_seqlens[1:] + int(end) for (batch, _), end in zip(parts, ends, strict=False)]
         return PackedBatch(

@@ -99,16 +99,6 @@ class Packing:
         """Share of the bins' room that holds tokens."""
         return self.tokens_per_epoch / max(1, self.n_bins * self.bin_tokens)
 
-    @property
-    def padded_fill(self) -> float:
-        """The share of tokens, were each sample padded to ``max_length`` instead."""
-        return self.tokens_per_epoch / max(1, self.n_samples * self.max_length)
-
-    def length_histogram(self) -> np.ndarray:
-        """(max_length + 1,) int64: how many samples have each length, special tokens included."""
-        special = len(self.store.prefix) + len(self.store.suffix)
-        return np.bincount(self.sample_lengths[self.bin_samples] + special, minlength=self.max_length + 1)
-
     def epoch(self, step: int) -> int:
         """The epoch, from 0, in which a step lies."""
         return step // self.steps_per_epoch

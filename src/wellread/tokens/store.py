@@ -92,10 +92,6 @@ class Store:
         """Token ids of the range [start, stop), (stop - start,) int64, across shards."""
         return self.gather(np.arange(start, stop))[0]
 
-    def word_starts(self, start: int, stop: int) -> np.ndarray:
-        """Whether a word begins at each token of the range [start, stop), bool."""
-        return self.gather(np.arange(start, stop))[1]
-
     def document_ids(self) -> list[str]:
         """The documents' ids in order (read from the disk at each call)."""
         return (self.folder / "ids.txt").read_text("utf-8").split("\n")[: self.n_documents]

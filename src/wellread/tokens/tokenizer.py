@@ -275,6 +275,7 @@ def _extend(
     """Add the words of the texts that save most pieces."""
     from wellread.models import vocabulary
 
+    vocabulary.check_extendable(tokenizer)
     words = count_words(texts, label="tokenizer: count words", quiet=quiet)
     split = _split_words(words, tokenizer.backend_tokenizer)
     chosen = vocabulary.words_to_add(tokenizer, split, settings.add_words, settings.min_frequency)

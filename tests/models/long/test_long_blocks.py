@@ -3,7 +3,20 @@
 import pytest
 import torch
 
-from wellread.models.long.blocks import blocked, dense_weight, shortest
+from wellread.models.long.blocks import _plan, blocked, shortest
+
+
+def dense_weight(length, block, random):
+    """(H or 1, L, L) how often each token's query meets each key."""
+    total = -(-length // block)
+    table, seen = _plan(random, total - 2)
+    weight = torch.zeros(table.shape[0], total, total)
+    weight[:, [0, -1]] = 1
+    for head in range(table.shape[0]):
+        for row in range(total - 2):
+            for column, ok in zip(table[head, row].tolist(), seen[head, row].tolist(), strict=True):
+                weight[head, row + 1, column] += ok
+    return weight.repeat_interleave(block, 1).repeat_interleave(block, 2)[:, :length, :length]
 
 
 def dense(query, key, value, weight):

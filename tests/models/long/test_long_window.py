@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from wellread.models.long import flex
-from wellread.models.long.window import dense_mask, local_rows, windowed
+from wellread.models.long.window import local_rows, windowed
 from wellread.models.runs import by_runs
 
 
@@ -17,6 +17,13 @@ def drawn(length, heads=2, count=2, size=4, seed=0):
     return [
         torch.randn(count, heads, length, size, generator=generator, requires_grad=True) for _ in range(3)
     ]
+
+
+def dense_mask(length, distance, leading):
+    """(L, L) bool, which tokens see which: the definition."""
+    place = torch.arange(length)
+    near = (place[:, None] - place[None]).abs() <= distance
+    return near | (place[:, None] < leading) | (place[None] < leading)
 
 
 def assert_equal(length, distance, leading, tolerance=1e-5):

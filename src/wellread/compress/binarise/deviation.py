@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wellread.compress.binarise.matching import answered
+from wellread.compress.binarise.matching import answer, answered
 from wellread.finetune import batches
-from wellread.finetune.head import neighbours, precision
+from wellread.finetune.head import neighbours
 from wellread.finetune.loop import Loss
 from wellread.finetune.objective import Objective, Split
 from wellread.models import heads
@@ -54,18 +54,12 @@ def loss(teacher: Any, gamma: float = 1.0) -> Loss:
         teacher.to(device)
         batch, rows, _ = batches.select(split.encoded, neighbours(split.encoded, index))
         batch = batch.to(device)
-
-        def answer(one: Any) -> Tensor:
-            with precision(device):
-                if goal.kind == "tag":
-                    return heads.token_logits(one, batch)[torch.from_numpy(rows).to(device)].float()
-                return heads.sequence_logits(one, batch).float()
-
         with torch.no_grad():
-            given = answer(teacher)
+            given = answer(teacher, goal, batch, rows)
+        logits = answer(model, goal, batch, rows)
         if goal.kind in ("regress", "multilabel"):
-            return answered(goal, answer(model), given)
-        return weighted(answer(model), given, gamma)
+            return answered(goal, logits, given)
+        return weighted(logits, given, gamma)
 
     return total
 

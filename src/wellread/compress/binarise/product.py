@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from wellread.compress.binarise import signs
 from wellread.sparsity.kernels import build
+from wellread.sparsity.product import pointer
 
 
 def product(
@@ -36,16 +37,16 @@ def product(
         rows = rows.contiguous()
     result = rows.new_empty(len(rows), len(scale))
     code = library.wellread_binary_product(
-        _pointer(rows),
+        pointer(rows),
         ctypes.c_long(rows.stride(0)),
         ctypes.c_long(rows.shape[0]),
         ctypes.c_long(rows.shape[1]),
-        _pointer(threshold),
-        _pointer(words),
+        pointer(threshold),
+        pointer(words),
         ctypes.c_long(len(scale)),
-        _pointer(scale),
-        _pointer(bias),
-        _pointer(result),
+        pointer(scale),
+        pointer(bias),
+        pointer(result),
         build.binary_level(),
         torch.get_num_threads(),
     )
@@ -61,7 +62,3 @@ def reference(
     weight = torch.where(signs.unpack(packed, x.shape[-1]), 1.0, -1.0)
     found = linear(torch.where(x >= (0.0 if threshold is None else threshold), 1.0, -1.0), weight) * scale
     return found if bias is None else found + bias
-
-
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p | None:
-    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())

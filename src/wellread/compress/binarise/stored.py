@@ -25,11 +25,6 @@ from wellread.models import build, packed
 FACTS, WEIGHTS = "binary.json", "binary.safetensors"
 
 
-def is_binary(folder: Path) -> bool:
-    """Whether a folder is such a one."""
-    return (Path(folder) / FACTS).exists()
-
-
 def save(model: Any, tokenizer: Any, folder: Path) -> int:
     """Write a model with binary or dual layers; equal models give equal bytes.
 

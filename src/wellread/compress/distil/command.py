@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from wellread.commands.options import Json, Quiet
 from wellread.progress import say
 
 
@@ -37,8 +38,8 @@ def distil(
         list[str] | None, typer.Option("--set", help="KEY=VALUE of [finetune], once or more.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Teach a small pre-trained model what a fine-tuned one says of unlabelled text."""
     from wellread import api, given

@@ -102,12 +102,6 @@ def dynamic_map() -> Tensor:
     return torch.cat(found).sort().values
 
 
-def bits_per_weight(block: int, double: bool) -> float:
-    """Storage of a large matrix: 4 bits for the code, and its share of the scales."""
-    scale = 8 + 32 / SCALE_BLOCK if double else 32
-    return 4 + scale / block
-
-
 def _nearest(shares: Tensor, kind: Kind) -> Tensor:
     """uint8 codes of shares in [-1, 1]; halfway between two values the lower (fp4: the smaller) one."""
     table = values(kind).to(shares.device)

@@ -36,11 +36,6 @@ FACTS, WEIGHTS = "quantised.json", "quantised.safetensors"
 FIX = "restore the folder from its source"
 
 
-def is_quantised(folder: Path) -> bool:
-    """Whether a folder is such a one."""
-    return (Path(folder) / FACTS).exists()
-
-
 def save(quantised: Quantised, tokenizer: Any, folder: Path) -> dict[str, int]:
     """Write a quantised model.
 

@@ -66,6 +66,7 @@ class Shape:
         head_size: dimensions of a head.
         max_length: most positions.
         every_layer: ModernBERT: "full_attention" or "sliding_attention" of each layer; else empty.
+        local_attention: ModernBERT: window of the local layers; else 0.
     """
 
     layout: str
@@ -77,6 +78,7 @@ class Shape:
     head_size: int
     max_length: int
     every_layer: tuple[str, ...] = ()
+    local_attention: int = 0
 
     @classmethod
     def of(cls, config: Any) -> Shape:
@@ -94,6 +96,7 @@ class Shape:
             head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
             max_length=config.max_position_embeddings,
             every_layer=tuple(config.layer_types) if config.model_type == "modernbert" else (),
+            local_attention=config.local_attention if config.model_type == "modernbert" else 0,
         )
 
     @classmethod
@@ -109,6 +112,7 @@ class Shape:
             head_size=settings.hidden // settings.heads,
             max_length=settings.max_length,
             every_layer=tuple(build.layer_types(settings)) if settings.layout == "modernbert" else (),
+            local_attention=settings.local_attention if settings.layout == "modernbert" else 0,
         )
 
     @property
@@ -136,8 +140,39 @@ def settings_of(config: Any) -> ModelSettings:
         "max_length": found.max_length,
     }
     if found.layout == "modernbert":
-        given |= {"local_attention": config.local_attention, "global_every": found.global_every}
+        given |= {"local_attention": found.local_attention, "global_every": found.global_every}
     return ModelSettings.model_validate(given)
+
+
+def taken_over(shape: Shape, settings: ModelSettings) -> dict[str, Any]:
+    """What stays the start checkpoint's, whatever [model] says, by key; growth changes width and layers.
+
+    Args:
+        shape: the checkpoint's.
+        settings: the recipe's [model].
+    """
+    found: dict[str, Any] = {} if settings.grow != "none" else {"ffn": shape.inner}
+    if shape.layout == "modernbert":
+        found["local_attention"] = shape.local_attention
+        if settings.grow == "none":
+            found["global_every"] = shape.global_every
+    return found
+
+
+def adopted(shape: Shape, settings: ModelSettings) -> ModelSettings:
+    """[model] with what it does not state filled in from the start checkpoint, as costs are counted by it.
+
+    Args:
+        shape: the checkpoint's.
+        settings: the recipe's [model].
+    """
+    found = taken_over(shape, settings)
+    return settings.model_copy(update={key: found[key] for key in found if not states(settings, key)})
+
+
+def states(settings: ModelSettings, key: str) -> bool:
+    """Whether a recipe gives a key itself."""
+    return key in settings.model_fields_set and getattr(settings, key) is not None
 
 
 def check(small: Shape, settings: ModelSettings) -> None:

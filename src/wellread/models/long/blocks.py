@@ -50,19 +50,6 @@ def blocked(query: Tensor, key: Tensor, value: Tensor, block: int, random: Tenso
     return torch.cat([ends[0], output.reshape(count, heads, inner * block, size), ends[1]], dim=2)
 
 
-def dense_weight(length: int, block: int, random: Tensor) -> Tensor:
-    """(H or 1, L, L) how often each token's query meets each key: the definition, for tests."""
-    total = -(-length // block)
-    table, seen = _plan(random, total - 2)
-    weight = torch.zeros(table.shape[0], total, total)
-    weight[:, [0, -1]] = 1
-    for head in range(table.shape[0]):
-        for row in range(total - 2):
-            for column, ok in zip(table[head, row].tolist(), seen[head, row].tolist(), strict=True):
-                weight[head, row + 1, column] += ok
-    return weight.repeat_interleave(block, 1).repeat_interleave(block, 2)[:, :length, :length]
-
-
 def _plan(random: Tensor, inner: int) -> tuple[Tensor, Tensor]:
     """(H or 1, B - 2, 5 + r): blocks of keys of each inner block, and whether they count there.
 

@@ -76,13 +76,6 @@ def local_rows(
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
 
-def dense_mask(length: int, distance: int, leading: int) -> Tensor:
-    """(L, L) bool, which tokens see which: the definition, for tests and small inputs."""
-    place = torch.arange(length)
-    near = (place[:, None] - place[None]).abs() <= distance
-    return near | (place[:, None] < leading) | (place[None] < leading)
-
-
 @lru_cache(maxsize=16)
 def _band(size: int, distance: int, device: torch.device) -> Tensor:
     """(size, size) bool, True where |i - j| <= distance."""

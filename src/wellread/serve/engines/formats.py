@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wellread.errors import UserError
+from wellread.errors import UserError, install
 
 TRANSFORMERS = "transformers"
 SENTENCES = "sentence-transformers"
@@ -78,6 +78,4 @@ def need(packages: Sequence[str], where: str) -> None:
     """
     missing = [name for name in dict.fromkeys(packages) if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(
-            f"not installed: {', '.join(missing)}", where=where, fix="pip install 'wellread[deploy]'"
-        )
+        raise UserError(f"not installed: {', '.join(missing)}", where=where, fix=install("deploy"))
