@@ -46,6 +46,12 @@ def test_what_answers_with_its_last_layers_keeps_them(head):
     assert not picked(examples=0).keys() & set(stable.KEEPING)
 
 
+def test_no_run_is_stopped_before_its_rate_has_fallen():
+    for examples in (64, 1000, 20_000):
+        found = picked(examples=examples)
+        assert found["patience"] >= found["evaluations"]
+
+
 def test_fewer_examples_take_more_epochs():
     assert [picked(examples=n)["epochs"] for n in (64, 999, 1000, 4999, 5000)] == [20, 20, 10, 10, 5]
     assert picked(examples=64)["min_steps"] * picked(examples=64)["batch"] / 64 == 50

@@ -118,15 +118,14 @@ def standard(kind: Kind, size: Size) -> dict[str, Any]:
 
 def stable(kind: Kind, examples: int, size: Size) -> dict[str, Any]:
     """Bias correction, more steps the fewer the examples, the moment chosen on dev, and one of KEEPING."""
-    small = examples < SMALL
     return {
-        "epochs": 20 if small else 10 if examples < MEDIUM else 5,
+        "epochs": 20 if examples < SMALL else 10 if examples < MEDIUM else 5,
         "min_steps": 200,
         "batch": 16 if examples < MEDIUM else 32,
         "learning_rate": rate(kind, size),
         "bias_correction": True,
         "evaluations": 10,
-        "patience": 10 if small else 3,
+        "patience": 10,  # a run that is stopped never gets where its rate is small
         "base_rates": kind == "multilabel",
         **_SHARED,
         **_keeping(kind, examples, size),
