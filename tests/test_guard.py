@@ -41,10 +41,11 @@ def test_what_stops_a_program_becomes_a_message_and_a_code(error, code, said, ca
     [("predict", "Interrupted.\n"), ("run", "Interrupted; the same command continues.\n")],
 )
 def test_only_what_goes_on_is_said_to_go_on(command, said, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["wellread", command])
-    with pytest.raises(SystemExit):
-        guarded(lambda: stop(KeyboardInterrupt()))
-    assert capsys.readouterr().err == said
+    for line in (["wellread", "--debug", command], ["wellread", command]):
+        monkeypatch.setattr(sys, "argv", line)
+        with pytest.raises(SystemExit):
+            guarded(lambda: stop(KeyboardInterrupt()))
+        assert capsys.readouterr().err == said
     with pytest.raises(SystemExit):
         guarded(lambda: stop(ValueError("odd")))
     assert ("by the same command" in capsys.readouterr().err) == (command == "run")

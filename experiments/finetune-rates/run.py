@@ -48,25 +48,32 @@ FOLDERS = {
     "pubmedqa": "pubmedqa",
 }
 MAX_LENGTH = 128  # tokens
+KEPT = "runs.jsonl"
 
 
 def main() -> None:
     """Make the runs that are missing, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    given = arguments(__doc__, "--rates")
+    for task in given.tasks:
+        runs(given.model, given.data, given.out, task, list(product(given.seeds, given.rates)))
+    print(table(read(given.out)))
+
+
+def arguments(described: str, what: str) -> argparse.Namespace:
+    """The command line of one of these studies, whose option ``what`` lists the numbers that it tries."""
+    parser = argparse.ArgumentParser(description=described.split("\n")[0])
     parser.add_argument("model", type=Path, help="checkpoint folder")
     parser.add_argument("--data", type=Path, required=True, help="folder of the tasks' folders")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--tasks", nargs="+", default=[], help=f"NAME or NAME:LABELS, of {', '.join(FOLDERS)}"
     )
-    parser.add_argument("--rates", type=float, nargs="*", default=[])
+    parser.add_argument(what, type=float, nargs="*", default=[])
     parser.add_argument("--seeds", type=int, nargs="*", default=[])
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
-    for task in given.tasks:
-        runs(given.model, given.data, given.out, task, list(product(given.seeds, given.rates)))
-    print(table(read(given.out)))
+    return given
 
 
 def runs(model: Path, data: Path, out: Path, asked: str, wanted: list[tuple[int, float]]) -> None:
@@ -97,7 +104,7 @@ def runs(model: Path, data: Path, out: Path, asked: str, wanted: list[tuple[int,
             "steps": result.steps,
         }
         say(f"{asked}, rate {rate:g}, seed {seed}: dev {task.metric} {100 * line['dev']:.1f}")
-        with (out / "runs.jsonl").open("a", encoding="utf-8") as lines:
+        with (out / KEPT).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(line) + "\n")
 
 
@@ -113,9 +120,9 @@ def task_of(name: str, data: Path, out: Path) -> Task:
     return replace(task, splits={**task.splits, "test": task.splits["test"][:1]})
 
 
-def read(out: Path) -> list[dict[str, Any]]:
+def read(out: Path, kept: str = KEPT) -> list[dict[str, Any]]:
     """The runs that are there."""
-    path = out / "runs.jsonl"
+    path = out / kept
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 

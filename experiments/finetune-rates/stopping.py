@@ -19,16 +19,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from run import FOLDERS, MAX_LENGTH, task_of
+from run import MAX_LENGTH, arguments, read, task_of
 
-from wellread import rng
 from wellread.evaluate.metrics import score
 from wellread.finetune import grid, loop, objective, stable
-from wellread.finetune.data import TaskData, choose_head, encode_split, prepare
+from wellread.finetune.data import TaskData, choose_head, encode_split, prepare, sample
 from wellread.guard import guarded
-from wellread.models import build, packed
+from wellread.models import build
 from wellread.progress import say
 from wellread.settings import FinetuneSettings
 from wellread.tasks.subset import subset
@@ -49,27 +46,16 @@ RULES = {
 
 def main() -> None:
     """Make the runs that are missing, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", type=Path, help="checkpoint folder")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the tasks' folders")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--tasks", nargs="+", default=[], help=f"NAME or NAME:LABELS, of {', '.join(FOLDERS)}"
-    )
-    parser.add_argument("--epochs", type=float, nargs="*", default=[])
-    parser.add_argument("--seeds", type=int, nargs="*", default=[])
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    given.out.mkdir(parents=True, exist_ok=True)
+    given = arguments(__doc__, "--epochs")
     for task, seed in product(given.tasks, given.seeds):
         runs(given, task, seed)
-    print(table(read(given.out)))
+    print(table(read(given.out, KEPT)))
 
 
 def runs(given: argparse.Namespace, asked: str, seed: int) -> None:
     """The runs of a task and a seed that are not there yet, each appended as it is done."""
     name, _, labels = asked.partition(":")
-    done = {(line["model"], line["task"], line["seed"], line["epochs"]) for line in read(given.out)}
+    done = {(line["model"], line["task"], line["seed"], line["epochs"]) for line in read(given.out, KEPT)}
     left = [epochs for epochs in given.epochs if (given.model.name, asked, seed, epochs) not in done]
     if not left:
         return
@@ -80,7 +66,7 @@ def runs(given: argparse.Namespace, asked: str, seed: int) -> None:
     data = prepare(task, train, tokenizer, grid.longest(given.model, base), base)
     watched = {example.id for example in data.watched.examples}
     rest = [example for example in task.splits["dev"] if example.id not in watched]
-    rest = [rest[at] for at in rng.permute(np.arange(min(REST, len(rest))), len(rest), 0, "stopping-rest")]
+    rest = sample(task, rest, REST, "stopping-rest")
     for epochs in left:
         changes = {"epochs": epochs, "evaluations": LOOKS, "patience": LOOKS}
         settings = FinetuneSettings.model_validate({**base.model_dump(exclude_unset=True), **changes})
@@ -124,11 +110,7 @@ def watch(
             output = objective.output(task.kind, task.labels, logits, held)
             scores.append(score(judge, "dev", output)[task.metric])
 
-    model: Any = data.head.open(start, tokenizer, settings.dropout, seed)
-    loop.reinitialise(model, settings.reinit_layers, seed)
-    loop.freeze(model, settings.freeze_layers)
-    packed.enable(model)
-    result = loop.tune(model, data, train, settings, seed, after=look)
+    result = loop.finetune(data, train, start, tokenizer, settings, seed, after=look)
     return {
         "steps": result.steps,
         "failed": result.failed,
@@ -148,12 +130,6 @@ def taken(line: dict[str, Any], patience: int, best: bool) -> tuple[int, int]:
         if number - found >= patience:
             return found, number
     return (found if best else len(ranks) - 1), len(ranks) - 1
-
-
-def read(out: Path) -> list[dict[str, Any]]:
-    """The runs that are there."""
-    path = out / KEPT
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
 def table(lines: list[dict[str, Any]]) -> str:

@@ -59,4 +59,4 @@ def guarded(main: Callable[[], object]) -> None:
 
 def _continues() -> bool:
     """Whether the same command goes on where this one ended."""
-    return not AT_ONCE.intersection(sys.argv[1:2])
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "") not in AT_ONCE

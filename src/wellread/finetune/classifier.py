@@ -19,6 +19,7 @@ from wellread.finetune.stability import rdrop
 from wellread.models import heads
 from wellread.settings import FinetuneSettings
 from wellread.tasks.task import Example, Kind
+from wellread.tokens.batch import PackedBatch
 
 LEVEL_SEQUENCES = 64
 
@@ -72,13 +73,28 @@ def loss(model: Any, split: Split, index: np.ndarray, goal: Objective, _seed: in
     batch = batch.to(device)
     target = torch.from_numpy(split.targets[words if goal.kind == "tag" else index]).to(device)
 
-    def forward() -> Tensor:
-        with precision(device):
-            if goal.kind == "tag":
-                return heads.token_logits(model, batch)[torch.from_numpy(rows).to(device)].float()
-            return heads.sequence_logits(model, batch).float()
+    return rdrop.loss(
+        goal.agreement,
+        goal.kind,
+        lambda: answer(model, goal.kind, batch, rows),
+        lambda logits: objective.loss(goal, logits, target),
+    )
 
-    return rdrop.loss(goal.agreement, goal.kind, forward, lambda logits: objective.loss(goal, logits, target))
+
+def answer(model: Any, kind: Kind, batch: PackedBatch, rows: np.ndarray) -> Tensor:
+    """Logits of a batch, float32: (S, labels) of its sequences, or for tag (W, labels) of words.
+
+    Args:
+        model: a stock classifier with packed attention.
+        kind: of the task.
+        batch: S sequences, on the model's device.
+        rows: (W,) the tokens that stand for the words.
+    """
+    device = batch.input_ids.device
+    with precision(device):
+        if kind == "tag":
+            return heads.token_logits(model, batch)[torch.from_numpy(rows).to(device)].float()
+        return heads.sequence_logits(model, batch).float()
 
 
 def logits_of(model: Any, kind: str, encoded: Encoded) -> np.ndarray:

@@ -196,25 +196,34 @@ def prepare(
     dev = splits["dev"]
     watched_task, watched = task, dev
     if len(dev.examples) > WATCHED:
-        sample = _sample(dev.examples, whole_documents=task.metric == "micro_f1_doc")
-        watched_task = replace(task, splits={**task.splits, "dev": sample})
-        watched = encode_split(task, sample, tokenizer, max_length, head)
+        chosen = sample(task, dev.examples, WATCHED, "finetune-dev")
+        watched_task = replace(task, splits={**task.splits, "dev": chosen})
+        watched = encode_split(task, chosen, tokenizer, max_length, head)
     rows = {example.id: number for number, example in enumerate(train)}
     return TaskData(task, splits, watched_task, watched, rows, head)
 
 
-def _sample(examples: list[Example], *, whole_documents: bool) -> list[Example]:
-    """About ``WATCHED`` examples, in their order; of a score by document with all sentences of each."""
-    if not whole_documents:
-        chosen = rng.permute(np.arange(WATCHED), len(examples), 0, "finetune-dev")
+def sample(task: Task, examples: list[Example], count: int, purpose: str) -> list[Example]:
+    """About so many examples, the same each time, in their order; whole documents if these are scored.
+
+    Args:
+        task: whose score is asked for.
+        examples: to choose from; all of them where they are no more.
+        count: how many; with whole documents the last one may make it more.
+        purpose: of the draw.
+    """
+    if len(examples) <= count:
+        return examples
+    if task.metric != "micro_f1_doc":
+        chosen = rng.permute(np.arange(count), len(examples), 0, purpose)
         return [examples[number] for number in np.sort(chosen)]
     of = documents(examples)
-    count, kept = int(of.max()) + 1, np.zeros(len(examples), dtype=bool)
-    for document in rng.permute(np.arange(count), count, 0, "finetune-dev"):
-        if kept.sum() >= WATCHED:
+    number, kept = int(of.max()) + 1, np.zeros(len(examples), dtype=bool)
+    for document in rng.permute(np.arange(number), number, 0, purpose):
+        if kept.sum() >= count:
             break
         kept |= of == document
-    return [examples[number] for number in np.flatnonzero(kept)]
+    return [examples[at] for at in np.flatnonzero(kept)]
 
 
 def encode_split(

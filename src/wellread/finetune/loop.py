@@ -108,6 +108,7 @@ def finetune(
     seed: int,
     *,
     loss: Loss | None = None,
+    after: After | None = None,
 ) -> FinetuneResult:
     """Fine-tune on some of a task's training examples.
 
@@ -120,6 +121,7 @@ def finetune(
         settings: the recipe's [finetune].
         seed: of the head, the dropout and the order.
         loss: instead of the head's own, a teacher's for instance.
+        after: called after each step.
 
     Returns:
         The outcome; a run whose loss is no number is an outcome too.
@@ -135,7 +137,7 @@ def finetune(
     freeze(model, settings.freeze_layers)
     packed.enable(model)
     light.equip(model, settings.light, settings.dropout, seed)
-    result = tune(model, data, train, settings, seed, loss=loss)
+    result = tune(model, data, train, settings, seed, loss=loss, after=after)
     result.picked = picked
     return result
 

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wellread.compress.binarise.matching import answer, answered
+from wellread.compress.binarise.matching import answered
 from wellread.finetune import batches
+from wellread.finetune.classifier import answer
 from wellread.finetune.head import neighbours
 from wellread.finetune.loop import Loss
 from wellread.finetune.objective import Objective, Split
@@ -55,8 +56,8 @@ def loss(teacher: Any, gamma: float = 1.0) -> Loss:
         batch, rows, _ = batches.select(split.encoded, neighbours(split.encoded, index))
         batch = batch.to(device)
         with torch.no_grad():
-            given = answer(teacher, goal, batch, rows)
-        logits = answer(model, goal, batch, rows)
+            given = answer(teacher, goal.kind, batch, rows)
+        logits = answer(model, goal.kind, batch, rows)
         if goal.kind in ("regress", "multilabel"):
             return answered(goal, logits, given)
         return weighted(logits, given, gamma)

@@ -18,12 +18,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wellread.finetune import batches, objective
-from wellread.finetune.head import neighbours, precision
+from wellread.finetune.classifier import answer
+from wellread.finetune.head import neighbours
 from wellread.finetune.loop import Loss
 from wellread.finetune.objective import Objective, Split
 from wellread.finetune.stability.layers import blocks
-from wellread.models import heads
-from wellread.tokens.batch import PackedBatch
 
 LABELS = 0.5  # weight of the labels beside the teacher's answer, as in the paper
 
@@ -42,9 +41,9 @@ def loss(teacher: Any) -> Loss:
         index, batch = neighbours(split.encoded, index), batch.to(device)
         target = torch.from_numpy(split.targets[words if goal.kind == "tag" else index]).to(device)
         with recorded(model) as ours:
-            logits = answer(model, goal, batch, rows)
+            logits = answer(model, goal.kind, batch, rows)
         with torch.no_grad(), recorded(teacher) as theirs:
-            given = answer(teacher, goal, batch, rows)
+            given = answer(teacher, goal.kind, batch, rows)
         directions = sum(
             (matched(a, b, batch.lengths) for a, b in zip(ours, theirs, strict=True)), logits.new_zeros(())
         )
@@ -52,22 +51,6 @@ def loss(teacher: Any) -> Loss:
         return answered(goal, logits, given) + LABELS * labelled + directions
 
     return total
-
-
-def answer(model: Any, goal: Objective, batch: PackedBatch, rows: np.ndarray) -> Tensor:
-    """Logits of a classifier: (S, labels) of the sequences, or for tag (W, labels) of words.
-
-    Args:
-        model: with packed attention.
-        goal: the objective.
-        batch: S sequences on the model's device.
-        rows: (W,) the tokens that stand for the words.
-    """
-    device = batch.input_ids.device
-    with precision(device):
-        if goal.kind == "tag":
-            return heads.token_logits(model, batch)[torch.from_numpy(rows).to(device)].float()
-        return heads.sequence_logits(model, batch).float()
 
 
 def answered(goal: Objective, logits: Tensor, given: Tensor) -> Tensor:

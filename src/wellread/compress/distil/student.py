@@ -22,12 +22,13 @@ from wellread.compress.distil.settings import DistilSettings
 from wellread.errors import RecipeError
 from wellread.finetune import batches, objective, stable
 from wellread.finetune import data as preparing
+from wellread.finetune.classifier import answer
 from wellread.finetune.data import TaskData
-from wellread.finetune.head import neighbours, precision
+from wellread.finetune.head import neighbours
 from wellread.finetune.loop import FinetuneResult, finetune, tune
 from wellread.finetune.objective import Objective, Split
 from wellread.finetune.stability.freeze import freeze
-from wellread.models import heads, packed
+from wellread.models import packed
 from wellread.settings import FinetuneSettings, ModelSettings
 from wellread.tasks.task import Example, Kind, Task
 
@@ -193,11 +194,8 @@ def _forward(model: Any, kind: Kind, split: Split, index: np.ndarray) -> tuple[T
     device = next(model.parameters()).device
     index = neighbours(split.encoded, index)
     batch, places, words = batches.select(split.encoded, index)
-    batch = batch.to(device)
-    with precision(device):
-        if kind != "tag":
-            return heads.sequence_logits(model, batch).float(), index
-        return heads.token_logits(model, batch)[torch.from_numpy(places).to(device)].float(), words
+    logits = answer(model, kind, batch.to(device), places)
+    return logits, words if kind == "tag" else index
 
 
 def _said(kind: Kind, labels: tuple[str, ...], rows: np.ndarray, examples: Sequence[Example]) -> list[Any]:
