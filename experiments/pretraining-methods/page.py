@@ -58,7 +58,7 @@ def write(
         parts += [f"## {title}", table(found[match], rows, match, curve, arms)]
         for metric in METRICS:
             name = f"gain-{match}-{metric}.svg"
-            if plot(found[match], metric, title.lower(), out / name):
+            if plot(found[match], metric, title[0].lower() + title[1:], out / name):
                 parts.append(f"![{title}: gain in {METRICS[metric][0]}]({name})")
     if found["flops"] or found["seconds"]:
         parts += ["## In words", words(found)]
@@ -172,8 +172,8 @@ def plot(found: Gains, metric: str, title: str, path: Path) -> bool:
         axes.plot([one.mean], [height], "o", color=colour, markersize=5)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(shown)), [arm for arm, _ in shown])
+    axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlabel(f"gain in {METRICS[metric][0]} over the plain arm, {title}")
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
     plt.close(figure)
     return True
