@@ -99,7 +99,7 @@ def choose_head(settings: FinetuneSettings, task: Task, layout: str) -> Finetune
 def _refuse_keeping(settings: FinetuneSettings) -> None:
     """Refuse to freeze, decay or re-initialise layers that a light-weight method keeps as they are."""
     for key, neutral in NOT_KEEPING.items():
-        if settings.light.method != "full" and getattr(settings, key) != neutral:
+        if settings.light.keeps_weights and getattr(settings, key) != neutral:
             raise RecipeError(
                 f"light.method = {settings.light.method!r} keeps the model's own weights as they are",
                 where=f"finetune.{key}",

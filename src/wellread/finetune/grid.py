@@ -139,7 +139,7 @@ def _from_random(settings: FinetuneSettings) -> FinetuneSettings:
     """The settings for a model that starts at random."""
     if settings.random_learning_rate is not None:
         settings = settings.model_copy(update={"learning_rate": settings.random_learning_rate})
-    if settings.light.method != "full":
+    if settings.light.keeps_weights:
         # A frozen body without pre-training would be a straw man.
         settings = settings.model_copy(update={"light": LightSettings()})
     return settings

@@ -79,7 +79,7 @@ def resolve(
             chosen.pop("reinit_layers", None)  # what is asked there is what the last layers have learnt
         stated = settings.model_fields_set
         # What a light-weight method freezes must not be re-initialised, and has no rates.
-        alone = stated & set(KEEPING) or settings.light.method != "full"
+        alone = stated & set(KEEPING) or settings.light.keeps_weights
         blocked = stated | (set(KEEPING) if alone else set())
         picked = {key: value for key, value in chosen.items() if key not in blocked}
     changes = {**picked, **({} if size.pretrained else NOT_KEEPING), "recipe": None}

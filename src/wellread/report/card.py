@@ -258,7 +258,9 @@ def _finetuning(facts: RunFacts, task: str | None, model: str) -> str:
     if task is None or task not in facts.recipe.tasks:
         return ""
     how = facts.recipe.finetune_for(task, model)
-    told = "every weight trained" if how.light.method == "full" else f"by {how.light.method}"
+    told = f"by {how.light.method}" if how.light.keeps_weights else "every weight trained"
+    if how.light.method != "full" and not how.light.keeps_weights:
+        told += f", with a {how.light.method}"
     if how.freeze_layers is not None:
         told += f", the embeddings and the lowest {numbers.plural(how.freeze_layers, 'layer')} frozen"
     return f"## Fine-tuning\n\nDense; {told}.\n"

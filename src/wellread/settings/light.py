@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wellread.settings.base import Positive, Settings
 
@@ -39,3 +39,21 @@ class LightSettings(Settings):
     place: Literal["before", "after"] = Field(
         "before", description="prompt: before the text, or between the text and the answer."
     )
+    frozen: bool = Field(
+        True,
+        description="Keep the model's own weights as they are; false (prompt, prefix): train them, too.",
+    )
+
+    @model_validator(mode="after")
+    def _only_what_stands_in_the_text(self) -> LightSettings:
+        if not self.frozen and self.method not in ("prompt", "prefix"):
+            raise ValueError(
+                f'light.frozen = false goes with method "prompt" or "prefix", not {self.method!r}: '
+                'to train every weight take method "full"'
+            )
+        return self
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the model's own weights stay as they are."""
+        return self.method != "full" and self.frozen

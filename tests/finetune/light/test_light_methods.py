@@ -8,7 +8,7 @@ from equipped import logits, made
 
 from wellread.errors import RecipeError
 from wellread.finetune import data, grid, loop
-from wellread.finetune.light import methods
+from wellread.finetune.light import methods, stored
 from wellread.models import build
 from wellread.recipe import parse
 from wellread.settings import LightSettings
@@ -142,6 +142,36 @@ def test_a_run_trains_the_method_and_the_head_and_nothing_else(method, kind, tok
             assert torch.equal(weights[name], weight), name
         changed += touched
     assert changed == (2 if method == "lora" else 0)
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_with_frozen_false_the_weights_are_trained_beside_the_vectors(method, tokenizer, start, tmp_path):
+    """As MediSwift: dense fine-tuning with a soft prompt; the model that is kept holds both."""
+    task = toy.task("classify", 40, 10)
+    prepared = data.prepare(task, task.splits["train"], tokenizer, 54)
+    light = LightSettings(method=method, frozen=False)
+    settings = toy.settings(light=light, max_steps=6, min_steps=6, learning_rate=1e-2)
+    result = loop.finetune(prepared, task.splits["train"], start, tokenizer, settings, 0)
+    assert result.trainable_parameters == result.parameters
+    began = dict(build.load(start, None).named_parameters())
+    for name, weight in result.model.base_model.named_parameters():
+        if not name.startswith("light"):
+            assert not torch.equal(weight, began[name]), name
+    stored.save(result.model, tokenizer, tmp_path, light)
+    assert torch.equal(logits(stored.load(tmp_path, "classify").eval()), logits(result.model))
+
+
+def test_frozen_false_is_for_what_stands_in_the_text():
+    with pytest.raises(RecipeError, match="frozen = false goes with"):
+        parse(
+            {
+                "name": "a",
+                "corpus": {"sources": ["x"]},
+                "finetune": {"light": {"method": "lora", "frozen": False}},
+            }
+        )
+    kept = toy.settings(light={"method": "prompt", "frozen": False}, freeze_layers=1)
+    data.check_head(kept, toy.task("classify", 4, 4), "bert", ("all",))  # there is something to freeze
 
 
 def test_two_runs_give_the_same_bits(tokenizer, start):

@@ -29,6 +29,8 @@ HEADS = ("classifier.", "score.", "head.")
 def equip(model: Any, settings: LightSettings, dropout: float, seed: int) -> None:
     """Add what the method adds and freeze the rest but the head, in place; "full" leaves the model alone.
 
+    With ``settings.frozen`` false nothing is frozen.
+
     Args:
         model: a stock model on the CPU, with packed attention.
         settings: the recipe's [finetune.light].
@@ -37,8 +39,9 @@ def equip(model: Any, settings: LightSettings, dropout: float, seed: int) -> Non
     """
     if settings.method == "full":
         return
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(_is_head(model, name))
+    if settings.keeps_weights:
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(_is_head(model, name))
     with seeded(rng.derive(seed, "finetune-light")):
         added = METHODS[settings.method](model, settings, dropout)
     if added is not None:
