@@ -26,6 +26,8 @@ PIECE_BYTES = 1 << 20  # read of each sampled file
 SAMPLED_FILES = 6
 MOST_FLOPS = 5e11  # of a probing step: a few seconds on a core
 TUNING_STEPS = 8
+TUNING_EXAMPLES = 300  # to train on
+TUNING_LOOKED_AT = 100  # of dev and of test each, three times; a long text takes a tenth of a second
 SIDE_BY_SIDE = 1.15  # how much slower a run is beside others; an estimate
 VALIDATION_COST = 0.4  # of a token that is scored, against one that is trained on; an estimate
 
@@ -197,7 +199,10 @@ def finetuning(
         made, deriving = _timed(lambda: build.read_source(task, settings, base))
         sizes = {split: float(len(examples)) for split, examples in made.splits.items()}
     loaded = tokenizer.load(tokenizer_folder)
-    few = replace(made, splits={split: examples[:300] for split, examples in made.splits.items()})
+    most = {"train": TUNING_EXAMPLES}
+    few = replace(
+        made, splits={name: part[: most.get(name, TUNING_LOOKED_AT)] for name, part in made.splits.items()}
+    )
     train = subset(few, "all", 0)
     prepared = data.prepare(few, train, loaded, grid.longest(model, tuning), tuning)
     size = stable.size_of(model)
