@@ -150,6 +150,8 @@ def table(records: list[dict]) -> str:
 def main() -> None:
     given = arguments()
     records = run(given)
+    if not records:
+        raise RecipeError("no head could be tried", where="--heads", fix="see why above")
     files.write_json(given.out / "records.json", records)
     text = table(records)
     (given.out / "table.md").write_text(text + "\n", "utf-8")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from wellread.errors import DataError
 from wellread.tasks.examples import iob2_tags
 from wellread.tasks.read import read_task, to_toml, write_task
+from wellread.tasks.rows import Row, read_rows
 from wellread.tasks.task import SPLITS, Example, Task
 
 SECRET = "zanzibar"
@@ -174,6 +175,32 @@ def test_csv_tsv_and_jsonl_say_the_same(tmp_path: Path) -> None:
     expected = read_task(folder_of(tmp_path / "j", train=made, **other)).splits
     assert read_task(folder_of(tmp_path / "c", train_csv=csv_text, **other)).splits == expected
     assert read_task(folder_of(tmp_path / "t", train_tsv=tsv_text, **other)).splits == expected
+
+
+def test_tsv_as_spreadsheets_write_it_and_as_benchmarks_do(tmp_path: Path) -> None:
+    """Quoted where a value holds quotes, tabs or line ends; else a quote is part of the text."""
+    lines = [
+        "text\tlabel",
+        '"He said ""so"""\ta',
+        '"two\tcells"\tb',
+        '"two',
+        'lines"\ta',
+        'a 5" needle\tb',
+        '"IL-2" is cut\ta',
+    ]
+    path = tmp_path / "train.tsv"
+    path.write_text("\n".join([*lines, 'an "unclosed\ta\tthird', "last\tb"]) + "\n")
+    found = list(read_rows(path))
+    read = [(row.line, row.values["text"]) for row in found if isinstance(row, Row)]
+    assert read == [
+        (2, 'He said "so"'),
+        (3, "two\tcells"),
+        (4, "two\nlines"),
+        (6, 'a 5" needle'),
+        (7, '"IL-2" is cut'),
+        (9, "last"),
+    ]
+    assert [str(row.where) for row in found if isinstance(row, DataError)] == [f"{path}:8"]
 
 
 def test_multilabel_and_scores_from_tables(tmp_path: Path) -> None:

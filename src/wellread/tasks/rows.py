@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wellread.corpus.readers.table import tabbed
 from wellread.errors import DataError
 
 FORMATS = {
@@ -191,24 +192,11 @@ def _table(
             lines.append("")
         else:
             lines.append(item[1])
-    # Benchmarks' TSV files are written without quoting: a quote character there is part of the text.
-    stream = io.StringIO("\n".join(lines), newline="")
-    reader = (
-        csv.reader(stream, strict=True)
-        if format == "csv"
-        else csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-    )
     csv.field_size_limit(max(csv.field_size_limit(), len(data)))  # the library's own refuses long documents
     header = columns
-    line = 1
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield DataError(f"broken row ({error})", where=f"{path}:{line}", fix="quote cells as CSV asks")
+    for line, cells in _comma_rows(path, lines) if format == "csv" else _tab_rows(lines, columns):
+        if isinstance(cells, DataError):
+            yield cells
             continue
         if not any(cell.strip() for cell in cells):
             continue
@@ -231,6 +219,34 @@ def _table(
             # An empty cell is an absent value, but for labels, of which there may be none.
             named = zip(header, cells, strict=True)
             yield Row(path, line, {name: cell for name, cell in named if cell or name == "labels"})
+
+
+def _comma_rows(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str] | DataError]]:
+    """The rows of a CSV file with the line on which each begins."""
+    reader = csv.reader(io.StringIO("\n".join(lines), newline=""), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            yield line, next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            what, fix = f"broken row ({error})", "quote cells as CSV asks"
+            yield line, DataError(what, where=f"{path}:{line}", fix=fix)
+
+
+def _tab_rows(lines: list[str], columns: tuple[str, ...] | None) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a TSV file; without ``columns`` the header is the first line that is not empty."""
+    numbered = enumerate(lines, start=1)
+    if columns is None:
+        number, header = next((item for item in numbered if item[1].strip()), (0, ""))
+        if not number:
+            return
+        yield number, header.split("\t")
+        width = header.count("\t") + 1
+    else:
+        width = len(columns)
+    yield from tabbed(numbered, width)
 
 
 def _looks_like_conll(data: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from wellread.corpus.readers.record import KEYS, Place, document
 from wellread.errors import DataError
 
 _PARQUET_ROWS = 256
+_MOST_LINES = 1000  # of a quoted value in a TSV file
 
 
 def read(path: Path, name: str = "", text_field: str = "text", id_field: str = "id") -> Iterator[Document]:
@@ -53,7 +55,7 @@ def _delimited(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if len(set(columns)) < len(columns):
         raise DataError("two columns have the same name", where=f"{path}:1", fix="rename one of them")
     csv.field_size_limit(MAX_LINE_BYTES)
-    rows = _tabbed(numbered, len(columns)) if mark == "\t" else _rows(path, numbered, mark)
+    rows = tabbed(numbered, len(columns)) if mark == "\t" else _rows(path, numbered, mark)
     for began, row in rows:
         if not row:
             continue
@@ -84,15 +86,32 @@ def _rows(path: Path, numbered: Iterator[tuple[int, str]], mark: str) -> Iterato
         yield began, row
 
 
-def _tabbed(numbered: Iterator[tuple[int, str]], columns: int) -> Iterator[tuple[int, list[str]]]:
-    """Rows quoted as in CSV where that gives the columns; else a row a line, quotes part of the text."""
-    for number, line in numbered:
-        taken, plain = [line], line.split("\t")
-        row = _unquoted(taken) if '"' in line else plain
-        while row is None and len(plain) != columns and (following := next(numbered, None)):
-            taken.append(following[1])
-            row = _unquoted(taken)
-        yield number, row if row is not None and len(row) == columns else plain if line else []
+def tabbed(numbered: Iterator[tuple[int, str]], columns: int) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a TSV file: quoted as in CSV where that gives the columns, else a line each, quotes being text.
+
+    Args:
+        numbered: lines without their ends, each with its number.
+        columns: how many cells a row should have.
+
+    Yields:
+        The number of the line on which a row begins, and its cells; none for an empty line.
+    """
+    waiting: deque[tuple[int, str]] = deque()  # lines that were looked at and are rows of their own
+    while (item := waiting.popleft() if waiting else next(numbered, None)) is not None:
+        number, line = item
+        plain = line.split("\t") if line else []
+        taken, row = [item], _unquoted([line]) if '"' in line else plain
+        while row is None and len(plain) != columns and len(taken) < _MOST_LINES:
+            item = waiting.popleft() if waiting else next(numbered, None)
+            if item is None:
+                break
+            taken.append(item)
+            row = _unquoted([text for _, text in taken]) if '"' in item[1] else None
+        if row is not None and len(row) == columns:
+            yield number, row
+        else:
+            waiting.extendleft(reversed(taken[1:]))
+            yield number, plain
 
 
 def _unquoted(lines: list[str]) -> list[str] | None:
