@@ -20,12 +20,13 @@ READING = (
     "tasks/task",
     "corpus/shingles",
     "evaluate/metrics",
+    "tabbed",
     "rng",
 )
 # Code that reads a run's documents.
 DOCUMENTS = ("corpus/documents", "corpus/open")
 # Code that makes a task, from documents or from labelled files.
-TASKS = ("tasks", *DOCUMENTS, "corpus/readers/roles", "corpus/shingles", "evaluate/metrics", "rng")
+TASKS = ("tasks", *DOCUMENTS, "corpus/readers/roles", "corpus/shingles", "evaluate/metrics", "rng", "tabbed")
 # Code that encodes texts with a model and computes with it, down to the kernels.
 ENCODING = ("models", "precision", "schedules", "sparsity/kernels", "tokens/batch", "tokens/tokenizer")
 # Code of fine-tuning; tests/test_stage_code.py holds each stage's list against what it imports.

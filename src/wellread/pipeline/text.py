@@ -27,7 +27,7 @@ def corpus_stage(context: Context) -> Stage:
         build=lambda folder: _drop(prepare(settings, context.base, folder, quiet=context.quiet)),
         settings=used,
         files=tuple(source_files(settings, context.base)),
-        code=("corpus",),
+        code=("corpus", "tabbed"),
     )
 
 
@@ -107,7 +107,7 @@ def text_stage(context: Context, name: str) -> Stage:
         },
         inputs=tuple(f"tasks/{task}" for task in recipe.tasks),
         files=text_files(recipe, context.base, name),
-        code=("corpus", "rng"),
+        code=("corpus", "rng", "tabbed"),
     )
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wellread.corpus.readers.table import tabbed
 from wellread.errors import DataError
+from wellread.tabbed import tabbed
 
 FORMATS = {
     ".jsonl": "jsonl",

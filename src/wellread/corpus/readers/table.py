@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from wellread.corpus.documents import Document
 from wellread.corpus.open import CHUNK_BYTES, MAX_LINE_BYTES, compression_of, lines, open_bytes, plain_suffix
 from wellread.corpus.readers.record import KEYS, Place, document
 from wellread.errors import DataError
+from wellread.tabbed import tabbed
 
 _PARQUET_ROWS = 256
-_MOST_LINES = 1000  # of a quoted value in a TSV file
 
 
 def read(path: Path, name: str = "", text_field: str = "text", id_field: str = "id") -> Iterator[Document]:
@@ -84,43 +83,6 @@ def _rows(path: Path, numbered: Iterator[tuple[int, str]], mark: str) -> Iterato
         if row is None:
             return
         yield began, row
-
-
-def tabbed(numbered: Iterator[tuple[int, str]], columns: int) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a TSV file: quoted as in CSV where that gives the columns, else a line each, quotes being text.
-
-    Args:
-        numbered: lines without their ends, each with its number.
-        columns: how many cells a row should have.
-
-    Yields:
-        The number of the line on which a row begins, and its cells; none for an empty line.
-    """
-    waiting: deque[tuple[int, str]] = deque()  # lines that were looked at and are rows of their own
-    while (item := waiting.popleft() if waiting else next(numbered, None)) is not None:
-        number, line = item
-        plain = line.split("\t") if line else []
-        taken, row = [item], _unquoted([line]) if '"' in line else plain
-        while row is None and len(plain) != columns and len(taken) < _MOST_LINES:
-            item = waiting.popleft() if waiting else next(numbered, None)
-            if item is None:
-                break
-            taken.append(item)
-            row = _unquoted([text for _, text in taken]) if '"' in item[1] else None
-        if row is not None and len(row) == columns:
-            yield number, row
-        else:
-            waiting.extendleft(reversed(taken[1:]))
-            yield number, plain
-
-
-def _unquoted(lines: list[str]) -> list[str] | None:
-    """The cells of a row; None where a quoted one is not closed, [] where it is no row."""
-    try:
-        rows = list(csv.reader((line + "\n" for line in lines), delimiter="\t", strict=True))
-    except csv.Error as error:
-        return None if "unexpected end" in str(error) else []
-    return rows[0] if len(rows) == 1 else []
 
 
 def _delimiter(path: Path, header: str) -> str:
