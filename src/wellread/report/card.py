@@ -259,7 +259,7 @@ def _finetuning(facts: RunFacts, task: str | None, model: str) -> str:
         return ""
     how = facts.recipe.finetune_for(task, model)
     told = f"by {how.light.method}" if how.light.keeps_weights else "every weight trained"
-    if how.light.method != "full" and not how.light.keeps_weights:
+    if not how.light.frozen:
         told += f", with a {how.light.method}"
     if how.freeze_layers is not None:
         told += f", the embeddings and the lowest {numbers.plural(how.freeze_layers, 'layer')} frozen"
