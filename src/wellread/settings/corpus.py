@@ -50,7 +50,11 @@ class CorpusSettings(Settings):
         False,
         description="Text with code: keep line ends, indentation and blank lines (byte-level BPE only).",
     )
-    text_field: str = Field("text", description="Column or key of the text in JSONL, CSV, TSV and Parquet.")
+    text_field: str = Field(
+        "text",
+        description="Column or key of the text in JSONL, CSV, TSV and Parquet. "
+        "As long as it is text, sections and abstract stand in.",
+    )
     id_field: str = Field(
         "id", description="Column or key of the document id; made from file and row if absent."
     )

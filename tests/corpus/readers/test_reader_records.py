@@ -93,6 +93,16 @@ def test_fields_are_chosen_by_name(tmp_path):
     assert (document.id, document.text) == ("k", "the text")
 
 
+def test_a_field_that_is_named_has_no_stand_in(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"note": "the text", "abstract": "not this"}))
+    with pytest.raises(DataError, match="there is no key 'nots'; the keys are 'note', 'abstract'"):
+        list(detect.read(path, text_field="nots"))
+    path.write_text(json.dumps({"note": "", "abstract": "not this"}))
+    (document,) = detect.read(path, text_field="note")
+    assert not document.text
+
+
 def test_abstract_sections_and_mesh(tmp_path):
     path = tmp_path / "a.jsonl"
     records = [

@@ -11,6 +11,7 @@ from wellread.corpus.languages import language_code
 from wellread.corpus.readers.roles import section
 from wellread.errors import DataError
 
+DEFAULT_TEXT = "text"
 # Every key that is looked at, beside those of the text and the id.
 KEYS = frozenset(
     {"title", "abstract", "sections", "language", "licence", "license", "year", "journal", "mesh", "keywords"}
@@ -36,8 +37,8 @@ class Place:
 def document(record: dict[str, Any], place: Place, text_field: str, id_field: str) -> Document:
     """Build a document from a record.
 
-    The text is ``text_field``, else ``sections`` ([{heading, label, text}]), else ``abstract``.  The id is
-    ``id_field``, else "pmid:N" from ``pmid``, else "pmc:N" from ``pmcid``, else "FILE#LINE".
+    The text stands under one of :func:`text_keys`.  The id is ``id_field``, else "pmid:N" from ``pmid``, else
+    "pmc:N" from ``pmcid``, else "FILE#LINE".
 
     Raises:
         DataError: no text, or a value of the wrong type.
@@ -63,17 +64,30 @@ def document(record: dict[str, Any], place: Place, text_field: str, id_field: st
     )
 
 
+def text_keys(text_field: str) -> tuple[str, ...]:
+    """Where the text is looked for, in turn: a field that the user named is not replaced by another."""
+    return (text_field, "sections", "abstract") if text_field == DEFAULT_TEXT else (text_field,)
+
+
+def no_text(text_field: str, place: str, kind: str, known: list[str]) -> DataError:
+    """An error about a record or a table without a text; ``kind`` of its names is "key" or "column"."""
+    wanted, *others = (repr(key) for key in text_keys(text_field))
+    also = f" (nor {', nor '.join(others)})" if others else ""
+    shown = ", ".join(repr(key) for key in known[:20]) or "none"
+    return DataError(
+        f"no text: there is no {kind} {wanted}{also}; the {kind}s are {shown}",
+        where=place,
+        fix=f"name the {kind} of the text in the recipe: corpus.text_field",
+    )
+
+
 def _title_and_sections(
     record: dict[str, Any], place: Place, text_field: str
 ) -> tuple[str, tuple[Section, ...]]:
     title = _string(record, "title", place)
-    present = [key for key in (text_field, "sections", "abstract") if key in record]
+    present = [key for key in text_keys(text_field) if key in record]
     if not present:
-        known = ", ".join(repr(key) for key in list(record)[:20]) or "none"
-        raise place.error(
-            f"no text: there is no {text_field!r} (nor 'sections', nor 'abstract'); the keys are {known}",
-            "name the key of the text in the recipe: corpus.text_field",
-        )
+        raise no_text(text_field, f"{place.path}:{place.line}", "key", list(record))
     key = next((key for key in present if record[key] not in (None, "")), present[0])
     if key == "sections" and isinstance(record[key], list):
         return title, _sections(record[key], place)

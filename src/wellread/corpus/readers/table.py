@@ -10,7 +10,7 @@ from typing import Any
 
 from wellread.corpus.documents import Document
 from wellread.corpus.open import CHUNK_BYTES, MAX_LINE_BYTES, compression_of, lines, open_bytes, plain_suffix
-from wellread.corpus.readers.record import KEYS, Place, document
+from wellread.corpus.readers.record import KEYS, Place, document, no_text, text_keys
 from wellread.errors import DataError
 from wellread.tabbed import tabbed
 
@@ -107,7 +107,8 @@ def _parquet(path: Path, text_field: str, id_field: str) -> Iterator[tuple[int, 
         try:
             with pq.ParquetFile(plain, memory_map=False, buffer_size=CHUNK_BYTES) as file:
                 names = file.schema_arrow.names
-                _check_columns(path, names, text_field)
+                if not set(text_keys(text_field)) & set(names):
+                    raise no_text(text_field, str(path), "column", names)
                 columns = [name for name in names if name in KEYS | {text_field, id_field}]
                 for batch in file.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
                     for record in batch.to_pylist():
@@ -119,13 +120,3 @@ def _parquet(path: Path, text_field: str, id_field: str) -> Iterator[tuple[int, 
                 where=str(path),
                 fix="write or fetch the file again",
             ) from None
-
-
-def _check_columns(path: Path, names: list[str], text_field: str) -> None:
-    if not {text_field, "sections", "abstract"} & set(names):
-        raise DataError(
-            f"no column {text_field!r} (nor 'sections', nor 'abstract'); the columns are "
-            + ", ".join(repr(column) for column in names[:20]),
-            where=str(path),
-            fix="name the column of the text in the recipe: corpus.text_field",
-        )
