@@ -59,8 +59,8 @@ def main() -> None:
     print(table(read(given.out)))
 
 
-def arguments(described: str, what: str) -> argparse.Namespace:
-    """The command line of one of these studies, whose option ``what`` lists the numbers that it tries."""
+def arguments(described: str, what: str | None = None) -> argparse.Namespace:
+    """The command line of one of these studies; option ``what`` lists the numbers that it tries."""
     parser = argparse.ArgumentParser(description=described.split("\n")[0])
     parser.add_argument("model", type=Path, help="checkpoint folder")
     parser.add_argument("--data", type=Path, required=True, help="folder of the tasks' folders")
@@ -68,7 +68,8 @@ def arguments(described: str, what: str) -> argparse.Namespace:
     parser.add_argument(
         "--tasks", nargs="+", default=[], help=f"NAME or NAME:LABELS, of {', '.join(FOLDERS)}"
     )
-    parser.add_argument(what, type=float, nargs="*", default=[])
+    if what:
+        parser.add_argument(what, type=float, nargs="*", default=[])
     parser.add_argument("--seeds", type=int, nargs="*", default=[])
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from wellread.finetune.encode import Encoded
+from wellread.tasks.decoding import best_valid
 from wellread.tasks.task import Example, Kind
 
 
@@ -149,7 +150,7 @@ def output(kind: Kind, labels: tuple[str, ...], logits: np.ndarray, split: Split
 
 
 def tags(labels: tuple[str, ...], logits: np.ndarray, encoded: Encoded, counts: list[int]) -> list[list[str]]:
-    """A tag for each word of each of N sentences, as valid IOB2.
+    """A tag for each word of each of N sentences: the best valid ones (:mod:`wellread.tasks.decoding`).
 
     Words without a piece, which the model never sees, are outside of everything: "O".
 
@@ -160,20 +161,12 @@ def tags(labels: tuple[str, ...], logits: np.ndarray, encoded: Encoded, counts: 
         counts: number of words of each sentence.
     """
     rows = [["O"] * count for count in counts]
-    best = logits.argmax(axis=1)
-    triples = zip(word_inputs(encoded).tolist(), encoded.word_numbers.tolist(), best.tolist(), strict=True)
-    for number, word, label in triples:
+    owners, numbers = word_inputs(encoded), encoded.word_numbers
+    goes_on = (owners[1:] == owners[:-1]) & (numbers[1:] == numbers[:-1] + 1)
+    best = best_valid(labels, logits, np.append(True, ~goes_on)[: len(owners)])
+    for number, word, label in zip(owners.tolist(), numbers.tolist(), best.tolist(), strict=True):
         rows[number][word] = labels[label]
-    return [valid_iob2(row) for row in rows]
-
-
-def valid_iob2(row: list[str]) -> list[str]:
-    """The tags with every "I-" that continues nothing of its type made a "B-"."""
-    before = ["O", *row]
-    return [
-        f"B-{tag[2:]}" if tag.startswith("I-") and last[2:] != tag[2:] else tag
-        for last, tag in zip(before, row, strict=False)
-    ]
+    return rows
 
 
 def scores(kind: Kind, logits: np.ndarray) -> np.ndarray:

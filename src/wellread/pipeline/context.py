@@ -30,7 +30,7 @@ TASKS = ("tasks", *DOCUMENTS, "corpus/readers/roles", "corpus/shingles", "evalua
 # Code that encodes texts with a model and computes with it, down to the kernels.
 ENCODING = ("models", "precision", "schedules", "sparsity/kernels", "tokens/batch", "tokens/tokenizer")
 # Code of fine-tuning; tests/test_stage_code.py holds each stage's list against what it imports.
-FINETUNING = ("finetune", "objectives/masking", *ENCODING, *READING)
+FINETUNING = ("finetune", "objectives/masking", "tasks/decoding", *ENCODING, *READING)
 StartName = Literal["pretrained", "random"]
 RANDOM: StartName = "random"  # the model name of fine-tuning without pre-training
 

@@ -149,10 +149,9 @@ class Predictor:
         logits = self.head.logits(self.model, encoded)
         tags = objective.tags(self.labels, logits, encoded, [len(row) for row in words])
         sure = [np.ones(len(row)) for row in words]  # a word that the model never sees is surely outside
-        best = objective.scores("tag", logits).max(axis=1, initial=0.0)
         owners, numbers = objective.word_inputs(encoded), encoded.word_numbers
-        for owner, number, value in zip(owners, numbers, best, strict=True):
-            sure[owner][number] = value
+        for owner, number, values in zip(owners, numbers, objective.scores("tag", logits), strict=True):
+            sure[owner][number] = values[self.labels.index(tags[owner][number])]
         for value, matches, row, probability in zip(chunk, found, tags, sure, strict=True):
             if matches is None:
                 yield {"tags": row, "spans": [_span(*span, probability) for span in spans(row)]}

@@ -19,6 +19,7 @@ from wellread.finetune import objective
 from wellread.progress import Progress
 from wellread.serve.engines.engine import Engine
 from wellread.serve.predict import Predictor
+from wellread.tasks import decoding
 from wellread.tasks.task import Example, Kind, Task
 
 PARCEL = 1024  # texts that are asked, and kept, at a time
@@ -129,9 +130,7 @@ def answers(kind: Kind, labels: Sequence[str], rows: np.ndarray, examples: Seque
     """What rows of :func:`soft_labels` predict: float32 (N, labels), or for tag a list of tags an example."""
     if kind != "tag":
         return objective.scores(kind, rows)
-    names = [labels[number] for number in rows.argmax(axis=1)]
-    ends = np.cumsum([len(example.tokens) for example in examples])
-    return [objective.valid_iob2(list(part)) for part in np.split(np.array(names, dtype=object), ends)[:-1]]
+    return decoding.tags(labels, rows, [len(example.tokens) for example in examples])
 
 
 def model_identity(folder: Path) -> dict[str, str]:

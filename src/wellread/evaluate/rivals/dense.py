@@ -11,7 +11,7 @@ import numpy as np
 
 from wellread import rng
 from wellread.evaluate.rivals.fitted import Examples, Fitted, once
-from wellread.evaluate.rivals.tfidf import cut
+from wellread.evaluate.rivals.tfidf import decode
 from wellread.tasks.task import Example, Task
 
 C_GRID = (0.001, 0.01, 0.1, 1.0)
@@ -110,7 +110,7 @@ def _taggers(task: Task, train: list[Example], inputs: np.ndarray) -> Iterator[t
         model, weights = _logistic(c, inputs, targets, len(task.labels))
 
         def predict(given: np.ndarray, examples: Examples, model: Any = model) -> list[list[str]]:
-            return cut([task.labels[place] for place in model(given).argmax(axis=1)], examples)
+            return decode(task.labels, model(given), examples)
 
         yield c, predict, weights
 

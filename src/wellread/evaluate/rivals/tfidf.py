@@ -6,13 +6,13 @@ Everything runs on one thread with a seeded deterministic solver, so the same da
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from wellread.evaluate.rivals.fitted import Examples, Fitted, best, once
-from wellread.tasks.examples import iob2_tags
+from wellread.tasks import decoding
 from wellread.tasks.task import Example, Task
 
 C_GRID = (1.0, 3.0, 10.0, 30.0)
@@ -155,7 +155,7 @@ def _regressions(train: Examples) -> Iterator[Fitted]:
 
 
 def _taggers(train: Examples) -> Iterator[Fitted]:
-    """One-against-rest logistic regression that tags each word by itself, repaired to IOB2 afterwards."""
+    """One-against-rest logistic regression that scores each word by itself."""
     from sklearn.feature_extraction import FeatureHasher
 
     hasher = FeatureHasher(HASHED_FEATURES, input_type="string", alternate_sign=False, dtype=np.float32)
@@ -167,8 +167,7 @@ def _taggers(train: Examples) -> Iterator[Fitted]:
 
         def predict(examples: Examples, models: list[Any] = models) -> list[list[str]]:
             found = features(examples)
-            chosen = np.stack([_probability(model, found) for model in models], axis=1).argmax(axis=1)
-            return cut([names[index] for index in chosen], examples)
+            return decode(names, np.stack([_probability(model, found) for model in models], axis=1), examples)
 
         yield Fitted(predict, c, _bytes(models))
 
@@ -178,13 +177,10 @@ def _bytes(models: list[Any]) -> int:
     return sum(0 if isinstance(model, float) else 8 * int(np.count_nonzero(model.coef_)) for model in models)
 
 
-def cut(tags: list[str], examples: Examples) -> list[list[str]]:
-    """The tags of all words, example by example, in IOB2."""
-    found, start = [], 0
-    for example in examples:
-        found.append(list(iob2_tags(tags[start : start + len(example.tokens)])))
-        start += len(example.tokens)
-    return found
+def decode(labels: Sequence[str], probabilities: np.ndarray, examples: Examples) -> list[list[str]]:
+    """The best valid tags of all words, example by example, from (words, labels) probabilities."""
+    scores = np.log(np.maximum(probabilities, 1e-12))
+    return decoding.tags(labels, scores, [len(example.tokens) for example in examples])
 
 
 def _words(examples: Examples) -> Iterator[list[str]]:

@@ -55,20 +55,35 @@ _END = {
     return [[label for label, value in zip(facts["labels"], row) if value >= 0] for row in logits]""",
     "regress": """\
     return logits[:, 0].tolist()""",
-    # A piece's last character says which word it is of, since its first may be the space before; the tag of a
-    # word is that of its first piece.
+    # A piece's last character says which word it is of, since its first may be the space before; the scores
+    # of a word are those of its first piece.
     "tag": """\
     cut = [list(re.finditer(r"{token}", text)) for text in texts]  # as in training
     rows, logits = logits_of([" ".join(word.group() for word in words) for words in cut])
-    return [tagged(*one) for one in zip(cut, rows, logits.argmax(-1))]
+    return [tagged(*one) for one in zip(cut, rows, logits)]
 
-def tagged(words, row, best):
+def tagged(words, row, logits):
     places = [word.span() for word in words for _ in range(len(word.group()) + 1)]
-    tags = {}
-    for (_, end), number in zip(row.offsets, best):
+    first = {}
+    for (_, end), scores in zip(row.offsets, logits):
         if end:
-            tags.setdefault(places[end - 1], facts["labels"][number])
-    return [[*place, tag] for place, tag in tags.items()]""".replace("{token}", TOKEN.pattern),
+            first.setdefault(places[end - 1], scores)
+    return [[*place, facts["labels"][tag]] for place, tag in zip(first, best_valid(list(first.values())))]
+
+def best_valid(scores):
+    # Of all rows of tags in which an I- continues its own type the one with the greatest sum (Viterbi).
+    types = ["", *(label[2:] for label in facts["labels"])]
+    breaks = [[label[:2] == "I-" and label[2:] != last for label in facts["labels"]] for last in types]
+    cost = np.where(breaks, -np.inf, 0.0)
+    total, origins = cost[0], []
+    for number, row in enumerate(scores):
+        paths = total[:, None] + cost[1:] if number else cost[:1]
+        origins.append(paths.argmax(0))
+        total = paths.max(0) + row
+    best = [total.argmax()]
+    for origin in origins[:0:-1]:
+        best.append(origin[best[-1]])
+    return best[::-1]""".replace("{token}", TOKEN.pattern),
 }
 _SAYS = {
     "classify": "the label of each text",
