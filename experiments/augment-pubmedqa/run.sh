@@ -8,3 +8,4 @@ here=$(dirname "$0")
 wellread augment "$3" --known pubmedqa --generator "$1" --out "$4" --copies 1
 python "$here/../heads/run.py" --model "$2" --out "$4/comparison" --heads "${5:-classifier}" \
     --folders "$4"/tasks/* --like pubmedqa --budgets all --seeds 5
+python "$here/tfidf.py" "$4/tasks"
