@@ -8,6 +8,7 @@ import torch
 import toy
 
 from wellread.finetune import data, objective
+from wellread.finetune.encode import Encoded
 
 
 def split_of(kind, tokenizer, max_length=64):
@@ -109,6 +110,31 @@ def test_a_head_without_bias_is_scaled_and_begins_at_the_mean():
     change = (layer.weight - before)[0]
     cosine = torch.nn.functional.cosine_similarity(change, pooled.mean(0), dim=0)
     assert cosine.abs().item() == pytest.approx(1, abs=1e-5)  # nothing else is changed
+
+
+def encoded_words(*rows):
+    """Sequences as (input, numbers of its words), one token a word."""
+    ends = np.cumsum([0, *(len(numbers) for _, numbers in rows)])
+    nothing = np.zeros(int(ends[-1]), dtype=np.int64)
+    return Encoded(
+        nothing,
+        ends,
+        np.array([number for number, _ in rows]),
+        np.zeros(len(rows), dtype=bool),
+        ends,
+        nothing,
+        np.array([number for _, numbers in rows for number in numbers]),
+    )
+
+
+def test_a_word_that_the_model_never_sees_ends_an_entity_and_a_window_does_not():
+    inner = np.array([[0.0, 2.0, 3.0]] * 4, dtype=np.float32)  # all would rather be inside than begin
+    labels = ("O", "B-x", "I-x")
+    windows = encoded_words((0, [0, 1]), (0, [2, 3]))
+    assert objective.tags(labels, inner, windows, [4]) == [["B-x", "I-x", "I-x", "I-x"]]
+    unseen = encoded_words((0, [0, 1]), (1, [0, 2]))
+    assert objective.tags(labels, inner, unseen, [3, 3]) == [["B-x", "I-x", "O"], ["B-x", "O", "B-x"]]
+    assert objective.tags(labels, inner[:0], encoded_words(), [2]) == [["O", "O"]]
 
 
 def test_scores_are_softmax_sigmoid_or_the_logits():
