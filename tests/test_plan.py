@@ -130,5 +130,5 @@ def test_a_sample_of_what_cannot_be_cut(tmp_path):
         assert found.read and len(found.documents) == found.read
         assert 0.5 < found.total / {"a.parquet": 400, "b.jsonl": 3}[name] < 2
     (tmp_path / "c.jsonl").write_text("\n".join(json.dumps({"body": "x" * 2000}) for _ in range(900)))
-    with pytest.raises(DataError, match="no 'text'"):
+    with pytest.raises(DataError, match="no key 'text'"):
         probe.sample(CorpusSettings(sources=("c",)), [tmp_path / "c.jsonl"], tmp_path / "scratch")
