@@ -132,3 +132,8 @@ def test_a_sample_of_what_cannot_be_cut(tmp_path):
     (tmp_path / "c.jsonl").write_text("\n".join(json.dumps({"body": "x" * 2000}) for _ in range(900)))
     with pytest.raises(DataError, match="no key 'text'"):
         probe.sample(CorpusSettings(sources=("c",)), [tmp_path / "c.jsonl"], tmp_path / "scratch")
+    (tmp_path / "d.jsonl").write_text(json.dumps({"body": "x"}))
+    with pytest.raises(DataError) as error:
+        probe.sample(CorpusSettings(sources=("d",)), [tmp_path / "d.jsonl"], tmp_path / "scratch")
+    assert error.value.where == f"{tmp_path / 'd.jsonl'}:1"
+    assert (tmp_path / "d.jsonl").exists()

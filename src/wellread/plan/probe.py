@@ -63,10 +63,11 @@ def sample(settings: CorpusSettings, paths: list[Path], scratch: Path) -> Sample
     found = Sample()
     seen_bytes = 0
     for path in paths[:: math.ceil(len(paths) / SAMPLED_FILES)]:
-        piece = scratch / path.name
-        with open(path, "rb") as stream:
-            piece.write_bytes(stream.read(PIECE_BYTES))
-        whole = piece.stat().st_size == path.stat().st_size
+        whole = path.stat().st_size <= PIECE_BYTES  # then errors name the file itself
+        piece = path if whole else scratch / path.name
+        if not whole:
+            with open(path, "rb") as stream:
+                piece.write_bytes(stream.read(PIECE_BYTES))
         began = time.perf_counter()
         # A piece ends in the middle of a document; that it is cut off is no fault of the file.
         before = found.read
@@ -76,7 +77,8 @@ def sample(settings: CorpusSettings, paths: list[Path], scratch: Path) -> Sample
             _look(found, settings, path, path.name, PIECE_BYTES)
         found.seconds += time.perf_counter() - began
         seen_bytes += piece.stat().st_size
-        piece.unlink()
+        if not whole:
+            piece.unlink()
     found.total = found.read * sum(path.stat().st_size for path in paths) / max(seen_bytes, 1)
     return found
 
