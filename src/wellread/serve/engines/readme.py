@@ -72,8 +72,12 @@ def tagged(words, row, logits):
 
 def best_valid(scores):
     # Of all rows of tags in which an I- continues its own type the one with the greatest sum (Viterbi).
-    types = ["", *(label[2:] for label in facts["labels"])]
-    breaks = [[label[:2] == "I-" and label[2:] != last for label in facts["labels"]] for last in types]
+    labels = facts["labels"]
+    inner = [label[:2] == "I-" and "B" + label[1:] in labels for label in labels]
+    breaks = [
+        [inside and label[2:] != last for inside, label in zip(inner, labels)]
+        for last in ["", *(label[2:] for label in labels)]
+    ]
     cost = np.where(breaks, -np.inf, 0.0)
     total, origins = cost[0], []
     for number, row in enumerate(scores):
