@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import toy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,21 @@ def test_tags_equal_the_stock_model_at_first_pieces(models, predictors):
         first = [owners.index(number) for number in range(len(words))]
         logits = model(**inputs).logits[0][first].detach().numpy()
         assert [ours["tags"]] == decoding.tags(list(model.config.id2label.values()), logits, [len(words)])
+
+
+def test_a_tagger_made_elsewhere_may_begin_entities_with_an_inner_tag(models, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(models / "tag" / "model", folder)
+    (folder / files.MANIFEST).unlink(missing_ok=True)
+    model = AutoModelForTokenClassification.from_pretrained(folder)
+    labels = list(model.config.id2label.values())
+    inner = next(number for number, label in enumerate(labels) if label.startswith("I-"))
+    model.classifier.weight.data.zero_()
+    model.classifier.bias.data.copy_(torch.eye(len(labels))[inner])
+    model.classifier.bias.data[labels.index("O")] = 0.5
+    model.save_pretrained(folder)
+    (found,) = Predictor.load(folder).predict([["one"]])
+    assert found["tags"] == [f"B-{labels[inner][2:]}"]
 
 
 def test_spans_of_raw_text_have_character_offsets(predictors):

@@ -149,8 +149,10 @@ def output(kind: Kind, labels: tuple[str, ...], logits: np.ndarray, split: Split
     return tags(labels, logits, split.encoded, [len(example.tokens) for example in split.examples])
 
 
-def tags(labels: tuple[str, ...], logits: np.ndarray, encoded: Encoded, counts: list[int]) -> list[list[str]]:
-    """A tag for each word of each of N sentences: the best valid ones (:mod:`wellread.tasks.decoding`).
+def tags(
+    labels: tuple[str, ...], logits: np.ndarray, encoded: Encoded, counts: list[int], *, iob2: bool = True
+) -> list[list[str]]:
+    """Valid IOB2 for each word of each of N sentences, the best there is (:mod:`wellread.tasks.decoding`).
 
     Words without a piece, which the model never sees, are outside of everything: "O".
 
@@ -159,14 +161,26 @@ def tags(labels: tuple[str, ...], logits: np.ndarray, encoded: Encoded, counts: 
         logits: (W, labels) float32.
         encoded: the sentences.
         counts: number of words of each sentence.
+        iob2: whether the model was trained on IOB2.  One that was not may begin every entity with "I-", so
+            the best tag of each word is taken, and mended.
     """
     rows = [["O"] * count for count in counts]
     owners, numbers = word_inputs(encoded), encoded.word_numbers
     goes_on = (owners[1:] == owners[:-1]) & (numbers[1:] == numbers[:-1] + 1)
-    best = best_valid(labels, logits, np.append(True, ~goes_on)[: len(owners)])
+    begins = np.append(True, ~goes_on)[: len(owners)]
+    best = best_valid(labels, logits, begins) if iob2 else logits.argmax(axis=1)
     for number, word, label in zip(owners.tolist(), numbers.tolist(), best.tolist(), strict=True):
         rows[number][word] = labels[label]
-    return rows
+    return [valid_iob2(row) for row in rows]
+
+
+def valid_iob2(row: list[str]) -> list[str]:
+    """The tags with every "I-" that continues nothing of its type made a "B-"."""
+    before = ["O", *row]
+    return [
+        f"B-{tag[2:]}" if tag.startswith("I-") and last[2:] != tag[2:] else tag
+        for last, tag in zip(before, row, strict=False)
+    ]
 
 
 def scores(kind: Kind, logits: np.ndarray) -> np.ndarray:

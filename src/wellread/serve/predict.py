@@ -52,6 +52,7 @@ class Predictor:
         labels: names of its outputs.
         max_length: longest input in tokens.
         head: how the model is asked, and how its answer is read.
+        iob2: whether its tags are known to be IOB2, as those of all models that Wellread trains.
     """
 
     model: Any
@@ -60,6 +61,7 @@ class Predictor:
     labels: tuple[str, ...]
     max_length: int
     head: Head
+    iob2: bool = True
 
     @staticmethod
     def load(folder: str | Path, engine: str | None = None, threads: int | None = None) -> Predictor:
@@ -147,11 +149,13 @@ class Predictor:
         ]
         encoded = encode.sentences(self.tokenizer, words, self.max_length)
         logits = self.head.logits(self.model, encoded)
-        tags = objective.tags(self.labels, logits, encoded, [len(row) for row in words])
+        tags = objective.tags(self.labels, logits, encoded, [len(row) for row in words], iob2=self.iob2)
         sure = [np.ones(len(row)) for row in words]  # a word that the model never sees is surely outside
         owners, numbers = objective.word_inputs(encoded), encoded.word_numbers
         for owner, number, values in zip(owners, numbers, objective.scores("tag", logits), strict=True):
-            sure[owner][number] = values[self.labels.index(tags[owner][number])]
+            tag = tags[owner][number]
+            chosen = self.iob2 and tag in self.labels  # else it may have been mended
+            sure[owner][number] = values[self.labels.index(tag)] if chosen else values.max()
         for value, matches, row, probability in zip(chunk, found, tags, sure, strict=True):
             if matches is None:
                 yield {"tags": row, "spans": [_span(*span, probability) for span in spans(row)]}
@@ -199,7 +203,10 @@ def _exported(folder: Path, engine: str | None, threads: int) -> Predictor:
     graph, facts = engines.load(folder, engine, workers=threads)
     kind, labels, tokenizer = facts["kind"], tuple(facts["labels"]), tokenizers.load(folder)
     head = classifier.head(kind, labels, tokenizer)
-    return with_engine(Predictor(None, tokenizer, kind, labels, facts["max_length"], head), graph)
+    predictor = Predictor(
+        None, tokenizer, kind, labels, facts["max_length"], head, iob2=facts.get("iob2", True)
+    )
+    return with_engine(predictor, graph)
 
 
 def with_engine(predictor: Predictor, engine: Engine) -> Predictor:
@@ -228,7 +235,8 @@ def _stock(folder: Path) -> Predictor:
     head = classifier.head(kind, labels, tokenizer)
     if early_exit.is_early(folder):
         head = early_exit.load(folder, model, head, kind)
-    return Predictor(model, tokenizer, kind, labels, _length(folder, config, tokenizer), head)
+    ours = (folder / files.MANIFEST).exists()
+    return Predictor(model, tokenizer, kind, labels, _length(folder, config, tokenizer), head, iob2=ours)
 
 
 def _length(folder: Path, config: Any, tokenizer: Any) -> int:

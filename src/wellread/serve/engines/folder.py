@@ -179,6 +179,7 @@ def _write(
     return {
         "kind": reference.kind,
         "labels": list(reference.labels),
+        "iob2": reference.iob2,
         "max_length": reference.max_length,
         "pad_id": pad_id,
         "inputs": inputs,

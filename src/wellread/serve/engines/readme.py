@@ -73,7 +73,7 @@ def tagged(words, row, logits):
 def best_valid(scores):
     # Of all rows of tags in which an I- continues its own type the one with the greatest sum (Viterbi).
     labels = facts["labels"]
-    inner = [label[:2] == "I-" and "B" + label[1:] in labels for label in labels]
+    inner = [facts["iob2"] and label[:2] == "I-" and "B" + label[1:] in labels for label in labels]
     breaks = [
         [inside and label[2:] != last for inside, label in zip(inner, labels)]
         for last in ["", *(label[2:] for label in labels)]
