@@ -14,6 +14,7 @@ from wellread.pipeline import order
 from wellread.pipeline.context import Context
 from wellread.plan import checks, estimate, probe
 from wellread.plan.checks import Findings
+from wellread.progress import Progress
 from wellread.recipe import Recipe
 
 PROBE_SECONDS = 6.0
@@ -71,26 +72,35 @@ class _Seen:
 
 def _look(settings: Recipe, base: Path, scratch: Path, findings: Findings) -> _Seen:
     """Check the recipe and its data, and measure what can be measured of it."""
-    checks.check_tasks(settings, base, findings)
-    sampled = _sample(settings, base, scratch, findings)
-    checks.check_models(settings, base, findings)
-    checks.check_lengths(settings, base, findings)
-    checks.check_texts(settings, base, findings)
-    text, trainings = None, {}
-    if sampled:
-        with findings.taking():
-            text = probe.text_stages(settings, sampled, scratch, base)
-    if sampled and text:
-        findings.seconds |= text.seconds
-        trainings = _pretrainings(settings, text, scratch, base, findings)
-        checks.check_categories(settings, sampled, findings)
-        for task in settings.tasks:
-            _add_finetuning(settings, task, sampled, text, base, findings)
+    variants = settings.variant_names()
+    # A part each: the files, the text, every variant and every task.
+    with Progress("plan", 2 + len(variants) + len(settings.tasks), "parts") as progress:
+        progress.note = "the files"
+        checks.check_tasks(settings, base, findings)
+        progress.advance(note="the text")
+        sampled = _sample(settings, base, scratch, findings)
+        checks.check_models(settings, base, findings)
+        checks.check_lengths(settings, base, findings)
+        checks.check_texts(settings, base, findings)
+        text, trainings = None, {}
+        if sampled:
+            with findings.taking():
+                text = probe.text_stages(settings, sampled, scratch, base)
+        if sampled and text:
+            findings.seconds |= text.seconds
+            for variant in variants:
+                progress.advance(note=f"pre-training {variant}")
+                with findings.taking():
+                    found = probe.pretraining(settings, variant, text, scratch, base, PROBE_SECONDS)
+                    trainings[variant] = found
+                    checks.check_updates(settings, variant, found.steps, findings)
+            checks.check_categories(settings, sampled, findings)
+            for task in settings.tasks:
+                progress.advance(note=f"fine-tuning {task}")
+                _add_finetuning(settings, task, sampled, text, base, findings)
+        progress.advance(note="")
     vocab = estimate.vocabulary(settings, text)
-    models = [
-        estimate.of_model(settings, variant, trainings.get(variant), vocab)
-        for variant in settings.variant_names()
-    ]
+    models = [estimate.of_model(settings, variant, trainings.get(variant), vocab) for variant in variants]
     _add_origins(settings, trainings, findings)
     findings.seconds["pretrain"] = sum(training.seconds for training in trainings.values())
     reduced = any(training.reduced for training in trainings.values()) or not trainings
@@ -114,19 +124,6 @@ def _sample(settings: Recipe, base: Path, scratch: Path, findings: Findings) -> 
     if found.total < MANY_DOCUMENTS:
         findings.notes.append(f"about {found.total:.0f} documents: too few to learn a language from")
     return found
-
-
-def _pretrainings(
-    settings: Recipe, text: probe.Text, scratch: Path, base: Path, findings: Findings
-) -> dict[str, probe.Training]:
-    """What pre-training takes, by variant; without the variants of which that cannot be found out."""
-    trainings = {}
-    for variant in settings.variant_names():
-        with findings.taking():
-            found = probe.pretraining(settings, variant, text, scratch, base, PROBE_SECONDS)
-            trainings[variant] = found
-            checks.check_updates(settings, variant, found.steps, findings)
-    return trainings
 
 
 def _add_finetuning(

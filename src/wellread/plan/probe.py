@@ -25,9 +25,9 @@ from wellread.workers import cores, share, torch_threads
 PIECE_BYTES = 1 << 20  # read of each sampled file
 SAMPLED_FILES = 6
 MOST_FLOPS = 5e11  # of a probing step: a few seconds on a core
-TUNING_STEPS = 8
+TUNING_STEPS = 3  # a step on long texts takes several seconds
 TUNING_EXAMPLES = 300  # to train on
-TUNING_LOOKED_AT = 100  # of dev and of test each, three times; a long text takes a tenth of a second
+TUNING_LOOKED_AT = 40  # of dev and of test each, three times; a long text takes a tenth of a second
 SIDE_BY_SIDE = 1.15  # how much slower a run is beside others; an estimate
 VALIDATION_COST = 0.4  # of a token that is scored, against one that is trained on; an estimate
 
@@ -213,7 +213,8 @@ def finetuning(
     many = short.model_copy(update={"max_steps": 3 * TUNING_STEPS})
     workers, each = workers_of(recipe, task)
     with torch_threads(each):
-        loop.finetune(prepared, train, model, loaded, short, 0)  # the first run warms up
+        first = short.model_copy(update={"max_steps": 1})
+        loop.finetune(prepared, train, model, loaded, first, 0)  # warms up
         _, seconds_one = _timed(lambda: loop.finetune(prepared, train, model, loaded, short, 0))
         _, seconds_many = _timed(lambda: loop.finetune(prepared, train, model, loaded, many, 0))
     step = max(1e-4, (seconds_many - seconds_one) / (2 * TUNING_STEPS))
