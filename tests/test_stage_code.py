@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 
 from wellread import recipe
+from wellread.compress import units
 from wellread.pipeline import finetuning as tuning
 from wellread.pipeline import order, pretraining, results, text
 from wellread.pipeline.context import Context
@@ -89,12 +90,12 @@ def within(path, names):
     return any(path == name or path.startswith(f"{name}/") for name in names)
 
 
-def closure(begin):
+def closure(begin, harmless=frozenset(HARMLESS)):
     """Everything that is imported from there on, at the top of a module or inside it."""
     found, left = set(), set(begin)
     while left:
         path = left.pop()
-        if path not in found and not within(path, HARMLESS):
+        if path not in found and not within(path, harmless):
             found.add(path)
             left |= set(imported(tree(path)).values())
     return found
@@ -118,8 +119,15 @@ def test_a_stage_names_all_code_that_it_imports(stages):
     assert {name: paths for name, paths in missing.items() if paths} == {}
 
 
+def test_the_units_of_compression_name_all_code_that_they_import():
+    begin = set().union(*(begun("compress/units", name, set()) for name in ("_made", "omega")))
+    # A candidate's settings stand in its unit's fingerprint.
+    harmless = {*HARMLESS, "compress/targets"} - {"compress"}
+    assert [one for one in sorted(closure(begin, harmless)) if not within(one, units.CODE)] == []
+
+
 def test_what_a_stage_names_is_there(stages):
-    named = {name for stage in stages for name in stage.code}
+    named = {name for stage in stages for name in stage.code} | set(units.CODE)
     assert [name for name in sorted(named) if not (PACKAGE / name).is_dir() and not module(name)] == []
 
 

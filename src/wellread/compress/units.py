@@ -30,15 +30,24 @@ from wellread.compress.subject import Subject
 from wellread.compress.targets import Candidate
 from wellread.errors import ArtefactError
 from wellread.models import build
+from wellread.pipeline.context import FINETUNING
 from wellread.stages import code_hash
 from wellread.workers import tokenizer_threads, torch_threads
 
 FP32 = "fp32"
-# What units are made with; tables and pages are no part of them.
+# What units are made with (tests/test_stage_code.py); tables and pages are no part of them.
 CODE = (
+    *FINETUNING,
     *(f"compress/{name}" for name in ("methods", "gate", "subject", "early_exit", "exits")),
-    *(f"compress/{name}" for name in ("quantise", "prune", "binarise")),
-    *("serve/engines", "finetune/loop"),
+    *(f"compress/{name}" for name in ("quantise", "prune", "binarise", "distil/committee")),
+    *("serve/engines", "serve/predict", "serve/inputs", "serve/export"),
+    *(
+        "objectives/clm",
+        "objectives/cross_entropy",
+        "objectives/prediction",
+        "sparsity",
+        "evaluate/bootstrap",
+    ),
 )
 WEIGHTS = ("*.safetensors", "*.onnx", "*.xml", "*.bin")
 # Enough to rank layers; the paper's ten parts of a tenth of the data take long on a processor.
