@@ -7,6 +7,7 @@ import pytest
 
 from wellread import recipe
 from wellread.compress import units
+from wellread.compress.distil import job
 from wellread.pipeline import finetuning as tuning
 from wellread.pipeline import order, pretraining, results, text
 from wellread.pipeline.context import Context
@@ -119,15 +120,19 @@ def test_a_stage_names_all_code_that_it_imports(stages):
     assert {name: paths for name, paths in missing.items() if paths} == {}
 
 
-def test_the_units_of_compression_name_all_code_that_they_import():
-    begin = set().union(*(begun("compress/units", name, set()) for name in ("_made", "omega")))
+def test_compressed_models_and_students_name_all_code_that_they_are_made_with():
     # A candidate's settings stand in its unit's fingerprint.
     harmless = {*HARMLESS, "compress/targets"} - {"compress"}
-    assert [one for one in sorted(closure(begin, harmless)) if not within(one, units.CODE)] == []
+    for place, names, named in (
+        ("compress/units", ("_made", "omega"), units.CODE),
+        ("compress/distil/job", ("_run_unit",), job.CODE),
+    ):
+        begin = set().union(*(begun(place, name, set()) for name in names))
+        assert [one for one in sorted(closure(begin, harmless)) if not within(one, named)] == []
 
 
 def test_what_a_stage_names_is_there(stages):
-    named = {name for stage in stages for name in stage.code} | set(units.CODE)
+    named = {name for stage in stages for name in stage.code} | set(job.CODE)
     assert [name for name in sorted(named) if not (PACKAGE / name).is_dir() and not module(name)] == []
 
 

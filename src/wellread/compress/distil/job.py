@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from wellread import files, given
+from wellread.compress import units
 from wellread.compress.distil import student, transfer
 from wellread.compress.distil import teacher as teachers
 from wellread.compress.distil.settings import DistilSettings
@@ -27,10 +28,14 @@ from wellread.finetune.grid import longest
 from wellread.models import build
 from wellread.progress import Progress, say
 from wellread.settings import FinetuneSettings
+from wellread.stages import code_hash
 from wellread.tasks.read import read_task
 from wellread.tasks.task import Task
 from wellread.tokens import tokenizer as tokenizers
 from wellread.workers import share, side_by_side
+
+# What students are made with, and what their teachers are opened with.
+CODE = (*units.CODE, "compress/distil")
 
 
 @dataclass(frozen=True)
@@ -253,6 +258,7 @@ def _facts(job: Job, task: Task) -> dict[str, Any]:
         "text": list(job.text),
         "settings": job.settings.model_dump(mode="json"),
         "training": job.training.facts("seeds", "starts"),
+        "code": [code_hash(name) for name in CODE],
     }
 
 
