@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -50,10 +50,11 @@ class CorpusSettings(Settings):
         False,
         description="Text with code: keep line ends, indentation and blank lines (byte-level BPE only).",
     )
-    text_field: str = Field(
+    text_field: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         "text",
-        description="Column or key of the text in JSONL, CSV, TSV and Parquet. "
-        "As long as it is text, sections and abstract stand in.",
+        description="Column or key of the text in JSONL, CSV, TSV and Parquet; of several, for files that "
+        "differ, the first that a document has. As long as text is among them, sections and abstract "
+        "stand in.",
     )
     id_field: str = Field(
         "id", description="Column or key of the document id; made from file and row if absent."

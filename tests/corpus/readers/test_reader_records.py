@@ -93,6 +93,24 @@ def test_fields_are_chosen_by_name(tmp_path):
     assert (document.id, document.text) == ("k", "the text")
 
 
+def test_of_several_fields_the_first_is_taken_that_a_record_has(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    records = [{"answer": "one", "note": "not this"}, {"answer": None, "note": "two"}, {"answer": "three"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (tmp_path / "a.csv").write_text("note,answer\nnot this,one\ntwo,\n,three\n")
+    parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "a.parquet")
+    for path in tmp_path.iterdir():
+        found = [one.text for one in detect.read(path, text_field=("body", "answer", "note"))]
+        assert found == ["one", "two", "three"], path
+    (tmp_path / "a.jsonl").write_text(json.dumps({"abstract": "this", "note": "not this"}))
+    (document,) = detect.read(tmp_path / "a.jsonl", text_field=("body", "text"))
+    assert document.text == "this"  # text is named, and its stand-ins with it
+    with pytest.raises(DataError, match="no key 'body' \\(nor 'answer'\\)"):
+        list(detect.read(tmp_path / "a.jsonl", text_field=("body", "answer")))
+
+
 def test_a_field_that_is_named_has_no_stand_in(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"note": "the text", "abstract": "not this"}))

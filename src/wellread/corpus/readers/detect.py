@@ -9,6 +9,7 @@ from pathlib import Path
 from wellread.corpus.documents import Document
 from wellread.corpus.open import open_bytes, plain_suffix
 from wellread.corpus.readers import jats, jsonl, pubmed, table, text
+from wellread.corpus.readers.record import Fields
 from wellread.corpus.readers.xml import root_tag
 from wellread.errors import DataError
 
@@ -59,13 +60,13 @@ def format_of(path: Path) -> str:
     return "jsonl" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "text"
 
 
-def read(path: Path, name: str = "", text_field: str = "text", id_field: str = "id") -> Iterator[Document]:
+def read(path: Path, name: str = "", text_field: Fields = "text", id_field: str = "id") -> Iterator[Document]:
     """Stream the documents of a file of any known format.
 
     Args:
         path: the file, compressed or not.
         name: the source that made-up ids and documents state; default the file's name.
-        text_field: key or column of the text (JSONL and tables).
+        text_field: key or column of the text, or several in turn (JSONL and tables).
         id_field: key or column of the id (JSONL and tables).
 
     Raises:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from wellread.corpus.documents import Document
 from wellread.corpus.open import lines
-from wellread.corpus.readers.record import Place, document
+from wellread.corpus.readers.record import Fields, Place, document
 from wellread.errors import DataError
 
 
-def read(path: Path, name: str = "", text_field: str = "text", id_field: str = "id") -> Iterator[Document]:
+def read(path: Path, name: str = "", text_field: Fields = "text", id_field: str = "id") -> Iterator[Document]:
     """Stream the documents of a JSONL file; see :func:`wellread.corpus.readers.record.document`.
 
     Blank lines are passed over.  Keys beside the text and the id: ``title``, ``abstract``, ``sections``
@@ -22,7 +22,7 @@ def read(path: Path, name: str = "", text_field: str = "text", id_field: str = "
     Args:
         path: a JSONL file, compressed or not.
         name: the source that ids and documents state; default the file's name.
-        text_field: key of the text.
+        text_field: key of the text, or several, of which the first is taken that a record has.
         id_field: key of the id.
 
     Raises:

@@ -12,6 +12,7 @@ from wellread.corpus.readers.roles import section
 from wellread.errors import DataError
 
 DEFAULT_TEXT = "text"
+Fields = str | tuple[str, ...]  # a key, or several of which the first that a record has is taken
 # Every key that is looked at, beside those of the text and the id.
 KEYS = frozenset(
     {"title", "abstract", "sections", "language", "licence", "license", "year", "journal", "mesh", "keywords"}
@@ -34,7 +35,7 @@ class Place:
         return DataError(what, where=f"{self.path}:{self.line}", fix=fix)
 
 
-def document(record: dict[str, Any], place: Place, text_field: str, id_field: str) -> Document:
+def document(record: dict[str, Any], place: Place, text_field: Fields, id_field: str) -> Document:
     """Build a document from a record.
 
     The text stands under one of :func:`text_keys`.  The id is ``id_field``, else "pmid:N" from ``pmid``, else
@@ -64,12 +65,13 @@ def document(record: dict[str, Any], place: Place, text_field: str, id_field: st
     )
 
 
-def text_keys(text_field: str) -> tuple[str, ...]:
-    """Where the text is looked for, in turn: a field that the user named is not replaced by another."""
-    return (text_field, "sections", "abstract") if text_field == DEFAULT_TEXT else (text_field,)
+def text_keys(text_field: Fields) -> tuple[str, ...]:
+    """Where the text is looked for, in turn: fields that the user named are not replaced by others."""
+    named = (text_field,) if isinstance(text_field, str) else text_field
+    return (*named, "sections", "abstract") if DEFAULT_TEXT in named else named
 
 
-def no_text(text_field: str, place: str, kind: str, known: list[str]) -> DataError:
+def no_text(text_field: Fields, place: str, kind: str, known: list[str]) -> DataError:
     """An error about a record or a table without a text; ``kind`` of its names is "key" or "column"."""
     wanted, *others = (repr(key) for key in text_keys(text_field))
     also = f" (nor {', nor '.join(others)})" if others else ""
@@ -77,12 +79,12 @@ def no_text(text_field: str, place: str, kind: str, known: list[str]) -> DataErr
     return DataError(
         f"no text: there is no {kind} {wanted}{also}; the {kind}s are {shown}",
         where=place,
-        fix=f"name the {kind} of the text in the recipe: corpus.text_field",
+        fix=f"name the {kind} of the text in the recipe: corpus.text_field, a list where files differ",
     )
 
 
 def _title_and_sections(
-    record: dict[str, Any], place: Place, text_field: str
+    record: dict[str, Any], place: Place, text_field: Fields
 ) -> tuple[str, tuple[Section, ...]]:
     title = _string(record, "title", place)
     present = [key for key in text_keys(text_field) if key in record]

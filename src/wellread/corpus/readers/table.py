@@ -10,14 +10,14 @@ from typing import Any
 
 from wellread.corpus.documents import Document
 from wellread.corpus.open import CHUNK_BYTES, MAX_LINE_BYTES, compression_of, lines, open_bytes, plain_suffix
-from wellread.corpus.readers.record import KEYS, Place, document, no_text, text_keys
+from wellread.corpus.readers.record import KEYS, Fields, Place, document, no_text, text_keys
 from wellread.errors import DataError
 from wellread.tabbed import tabbed
 
 _PARQUET_ROWS = 256
 
 
-def read(path: Path, name: str = "", text_field: str = "text", id_field: str = "id") -> Iterator[Document]:
+def read(path: Path, name: str = "", text_field: Fields = "text", id_field: str = "id") -> Iterator[Document]:
     """Stream the documents of a table; the columns are the keys of :mod:`wellread.corpus.readers.jsonl`.
 
     The delimiter of a text table is the tab if the name or the header line says so, else the comma (or the
@@ -26,7 +26,7 @@ def read(path: Path, name: str = "", text_field: str = "text", id_field: str = "
     Args:
         path: a CSV, TSV or Parquet file, compressed or not.
         name: the source that ids and documents state; default the file's name.
-        text_field: column of the text.
+        text_field: column of the text, or several, of which the first is taken that is there.
         id_field: column of the id.
 
     Raises:
@@ -91,7 +91,7 @@ def _delimiter(path: Path, header: str) -> str:
     return ";" if ";" in header and "," not in header else ","
 
 
-def _parquet(path: Path, text_field: str, id_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet(path: Path, text_field: Fields, id_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -109,7 +109,7 @@ def _parquet(path: Path, text_field: str, id_field: str) -> Iterator[tuple[int, 
                 names = file.schema_arrow.names
                 if not set(text_keys(text_field)) & set(names):
                     raise no_text(text_field, str(path), "column", names)
-                columns = [name for name in names if name in KEYS | {text_field, id_field}]
+                columns = [name for name in names if name in KEYS | {*text_keys(text_field), id_field}]
                 for batch in file.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
                     for record in batch.to_pylist():
                         row += 1
