@@ -7,7 +7,8 @@ from typing import Any
 
 def to_text(found: dict[str, Any]) -> str:
     """The plan for people."""
-    lines = [f"{found['recipe']['name']}: {found['recipe']['description']}", ""]
+    named = (found["recipe"]["name"], found["recipe"]["description"])
+    lines = [": ".join(filter(None, named)), ""]
     corpus, time = found["corpus"], found["time"]
     if corpus:
         lines.append(
