@@ -161,6 +161,23 @@ def test_all_seeds_of_what_learns(work):
     assert found["rows"][1]["seed"] == 0  # between equals the first
 
 
+def test_a_seed_that_fails_leaves_the_others(work, monkeypatch):
+    start, _, out = work
+    real = methods.METHODS["fake"]
+
+    def diverges(subject, settings, seed, to, omega):
+        real(subject, settings, seed, to, omega)
+        if seed == 0:
+            raise UserError("the loss is not finite")
+
+    monkeypatch.setitem(methods.METHODS, "fake", diverges)
+    row = start([["good-learns"]], seeds=2)["rows"][1]
+    assert row["runs"][0] == {"seed": 0, "score": None, "failure": "the loss is not finite"}
+    assert row["seed"] == 1 and row["runs"][1]["score"] == row["score"]
+    assert sorted(one.name for one in (out / "units/good-learns").iterdir() if one.is_dir()) == ["model"]
+    assert f"failed, {row['score']:.2f}" in (out / "compress.html").read_text()
+
+
 def test_test_is_read_once_at_the_end(work, monkeypatch):
     start, _, _ = work
     asked, real = [], gate.answers

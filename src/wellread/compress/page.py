@@ -130,4 +130,5 @@ def _look(row: Row) -> Style:
 
 def _seeds(row: Row) -> str:
     scores = [run["score"] for run in row["runs"]]
-    return ", ".join(f"{score:.2f}" for score in scores) if len(scores) > 1 else ""
+    shown = ("failed" if score is None else f"{score:.2f}" for score in scores)
+    return ", ".join(shown) if len(scores) > 1 else ""

@@ -1,8 +1,8 @@
 """Candidates as units: the model of each, how it does on dev and how fast it is; each made once.
 
 units/NAME/model/         what ``wellread predict`` reads
-units/NAME/result.json    {"name", "says", "method", "settings", "runs": [{"seed", "score"}], "seed",
-"bytes", "seconds" and the keys of :func:`wellread.compress.gate.judge`}
+units/NAME/result.json    {"name", "says", "method", "settings", "runs": [{"seed", "score", "failure" where it
+failed}], "seed", "bytes", "seconds" and the keys of :func:`wellread.compress.gate.judge`}
 latency/NAME.json         {"facts", "records"}, records as of ``wellread bench infer``
 sensitivity.json          {"inputs", "omega"}, of each layer
 """
@@ -28,7 +28,7 @@ from wellread.compress.methods import METHODS
 from wellread.compress.quantise.sensitivity import SensitivitySettings, sensitivities
 from wellread.compress.subject import Subject
 from wellread.compress.targets import Candidate
-from wellread.errors import ArtefactError
+from wellread.errors import ArtefactError, UserError
 from wellread.models import build
 from wellread.pipeline.context import FINETUNING
 from wellread.stages import code_hash
@@ -132,13 +132,24 @@ def make(shop: Shop, candidate: Candidate) -> dict[str, Any]:
 
 
 def _made(shop: Shop, candidate: Candidate, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
-    """Make a candidate with each seed; ``folder/model`` is the best on dev, between equals the first."""
+    """Make a candidate with each seed; ``folder/model`` is the best on dev, between equals the first.
+
+    Raises:
+        UserError: it can be made with none of them.
+    """
     runs: list[dict[str, Any]] = []
     best: dict[str, Any] = {}
+    failure: UserError | None = None
     began = time.perf_counter()
     for seed in seeds:
         place = folder / f"seed-{seed}"
-        METHODS[candidate.method](shop.subject, candidate.settings, seed, place, lambda: omega(shop))
+        try:
+            METHODS[candidate.method](shop.subject, candidate.settings, seed, place, lambda: omega(shop))
+        except UserError as error:  # one seed may diverge, and the others not
+            failure = error
+            runs.append({"seed": seed, "score": None, "failure": error.what})
+            shutil.rmtree(place, ignore_errors=True)
+            continue
         found = gate.answers(shop.open(place), shop.subject.task, "dev")
         judged = gate.judge(shop.subject.task, "dev", shop.reference, found)
         runs.append({"seed": seed, "score": judged["score"]})
@@ -148,6 +159,8 @@ def _made(shop: Shop, candidate: Candidate, seeds: Sequence[int], folder: Path) 
         shutil.rmtree(folder / "model", ignore_errors=True)
         place.rename(folder / "model")
         best = {"seed": seed, "bytes": weight_bytes(folder / "model"), **judged}
+    if failure and not best:
+        raise failure
     facts = {key: getattr(candidate, key) for key in ("name", "says", "method", "settings")}
     return {**facts, "runs": runs, **best, "seconds": round(time.perf_counter() - began, 1)}
 
