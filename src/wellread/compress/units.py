@@ -41,13 +41,8 @@ CODE = (
     *(f"compress/{name}" for name in ("methods", "gate", "subject", "early_exit", "exits")),
     *(f"compress/{name}" for name in ("quantise", "prune", "binarise", "distil/committee")),
     *("serve/engines", "serve/predict", "serve/inputs", "serve/export"),
-    *(
-        "objectives/clm",
-        "objectives/cross_entropy",
-        "objectives/prediction",
-        "sparsity",
-        "evaluate/bootstrap",
-    ),
+    *(f"objectives/{name}" for name in ("clm", "cross_entropy", "prediction")),
+    *("sparsity", "evaluate/bootstrap"),
 )
 WEIGHTS = ("*.safetensors", "*.onnx", "*.xml", "*.bin")
 # Enough to rank layers; the paper's ten parts of a tenth of the data take long on a processor.
